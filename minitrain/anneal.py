@@ -6,12 +6,12 @@
 __all__ = ['create_learner', 'get_model_func', 'annealer', 'sched_lin', 'sched_cos', 'sched_no', 'sched_exp', 'cos_1cycle_anneal',
            'sched_values', 'plot_sched', 'combine_scheds', 'Recorder', 'ParamScheduler', 'layer_groups', 'freeze_']
 
-# %% ../nbs/05_anneal.ipynb #c8dddaa0
+# %% ../nbs/05_anneal.ipynb #fe6bf65e
 import bisect, difflib, functools, inspect, math
 from itertools import accumulate
 from collections.abc import Callable
 import torch
-from torch import Tensor, nn
+from torch import nn
 from .callbacks import Callback, DataBunch, Learner, get_model
 from .core import check_whole, draw, listify
 
@@ -25,7 +25,7 @@ def get_model_func(lr:float=.5) -> Callable: # Learning rate
     "`get_model` at the rate `lr`."
     return functools.partial(get_model, lr=lr)
 
-# %% ../nbs/05_anneal.ipynb #f5b4d119
+# %% ../nbs/05_anneal.ipynb #b2f783f7
 def annealer(f:Callable) -> Callable: # `f(start, end, pos)`
     "Make of `f` a function of start and end that returns a schedule, a function of `pos`."
     @functools.wraps(f)
@@ -43,7 +43,7 @@ def sched_lin(start:float, end:float, pos:float) -> float:
 
 @annealer
 def sched_cos(start:float, end:float, pos:float) -> float:
-    "Half a cosine from `start` to `end`, level at both. Source: SGDR, Loshchilov and Hutter 2017, equation 5."
+    "Half a cosine from `start` to `end`, level at both. Source: SGDR, Loshchilov and Hutter 2017, eq. 5."
     return start + (1 + math.cos(math.pi*(1 - pos)))*(end - start)/2
 
 @annealer
@@ -54,7 +54,8 @@ def sched_no(start:float, end:float, pos:float) -> float:
 @annealer
 def sched_exp(start:float, end:float, pos:float) -> float:
     "From `start` to `end` by a constant factor a step; both above 0, or both below."
-    if start*end <= 0: raise ValueError(f'sched_exp from {start} to {end}: a factor never crosses zero; give both one sign')
+    if start*end <= 0:
+        raise ValueError(f'sched_exp from {start} to {end}: a factor never crosses zero; give both one sign')
     return start*(end/start)**pos
 
 def cos_1cycle_anneal(start:float, high:float, end:float) -> list:
@@ -77,12 +78,13 @@ def plot_sched(sched, # A schedule, or {name: schedule}
     lines = {k: line(f) for k, f in sched.items()} if isinstance(sched, dict) else line(sched)
     return draw(lines, title, 'position in the fit (share)', ylabel, **kwargs)
 
-# %% ../nbs/05_anneal.ipynb #238ff959
+# %% ../nbs/05_anneal.ipynb #87a06cd2
 def combine_scheds(pcts,           # Share of the fit that each takes; they sum to 1
                    scheds) -> Callable: # As many schedules, in order
     "One schedule of several: each runs from 0 to 1 over its own share."
     pcts, scheds = [float(p) for p in listify(pcts)], listify(scheds)
-    if len(pcts) != len(scheds): raise ValueError(f'{len(pcts)} shares {pcts} for {len(scheds)} schedules: give one each')
+    if len(pcts) != len(scheds):
+        raise ValueError(f'{len(pcts)} shares {pcts} for {len(scheds)} schedules: give one each')
     if not pcts or min(pcts) < 0 or not math.isclose(sum(pcts), 1, abs_tol=1e-6):
         raise ValueError(f'shares {pcts} sum to {sum(pcts)}: give shares of at least 0 that sum to 1')
     pieces = [(p, f) for p, f in zip(pcts, scheds) if p > 0]           # one of length 0 is never met
@@ -96,7 +98,7 @@ def combine_scheds(pcts,           # Share of the fit that each takes; they sum 
         return pieces[i][1]((pos - starts[i])/(ends[i] - starts[i]))
     return combined
 
-# %% ../nbs/05_anneal.ipynb #9fbffab3
+# %% ../nbs/05_anneal.ipynb #f70f3a0b
 class Recorder(Callback):
     "Notes each group's learning rate and the loss of every training batch."
     def __init__(self): self._start([])
@@ -136,18 +138,19 @@ class Recorder(Callback):
 
     def plot_loss(self, smooth:float=.95, **kwargs): # β of the moving average; the rest is for `draw`
         "Draw the training loss, faint, and its moving average."
-        return draw({f'moving average (β = {smooth})' if smooth else 'each batch': self.losses}, 'Training loss',
-                    'training batch', 'loss', smooth=smooth, **kwargs)
+        line = {f'moving average (β = {smooth})' if smooth else 'each batch': self.losses}
+        return draw(line, 'Training loss', 'training batch', 'loss', smooth=smooth, **kwargs)
 
-# %% ../nbs/05_anneal.ipynb #6bff122c
+# %% ../nbs/05_anneal.ipynb #0531163b
 class ParamScheduler(Callback):
     "Sets the hyper-parameter `pname` of the optimiser before each training batch."
     _order = 1
     def __init__(self, pname:str,   # For instance `'lr'`, `'momentum'`, `'weight_decay'`
-                 sched_func):       # Function of the position in [0,1], or a list with one for each parameter group
+                 sched_func):       # Function of the position in [0,1], or a list, one for each group
         self.pname, self.sched_func = pname, sched_func
         for f in listify(sched_func):
-            if not callable(f): raise TypeError(f'schedule {f!r} of {pname!r}: give a function of the position')
+            if not callable(f):
+                raise TypeError(f'schedule {f!r} of {pname!r}: give a function of the position')
 
     @property
     def name(self): return f'param_scheduler_{self.pname}'
@@ -155,8 +158,8 @@ class ParamScheduler(Callback):
     def begin_fit(self):
         groups, scheds = self.opt.param_groups, self.sched_func
         if isinstance(scheds, (list, tuple)) and len(scheds) != len(groups):
-            raise ValueError(f'{len(scheds)} schedules of {self.pname!r} for {len(groups)} parameter groups: give one each, '
-                             'or a single one for all')
+            raise ValueError(f'{len(scheds)} schedules of {self.pname!r} for {len(groups)} parameter groups: '
+                             'give one each, or a single one for all')
         for group in groups:
             names = [k for k in group if k not in ('params', 'name')]
             if self.pname not in names:
@@ -173,13 +176,13 @@ class ParamScheduler(Callback):
         if not isinstance(scheds, (list, tuple)): scheds = [scheds]*len(groups)
         for group, f in zip(groups, scheds): group[self.pname] = f(pos)
 
-# %% ../nbs/05_anneal.ipynb #45719d4f
+# %% ../nbs/05_anneal.ipynb #e1d43a80
 def layer_groups(model:nn.Module) -> list: # Dicts with 'params' and 'name'
     "A parameter group for each child of `model` that has parameters: give it to an optimiser."
-    groups = [dict(params=list(m.parameters()), name=f'{name} ({type(m).__name__})') for name, m in model.named_children()]
-    groups = [g for g in groups if g['params']]
-    if not groups: raise ValueError(f'{type(model).__name__} has no children with parameters: give model.parameters() instead')
-    return groups
+    groups = [dict(params=list(m.parameters()), name=f'{name} ({type(m).__name__})')
+              for name, m in model.named_children() if list(m.parameters())]
+    if groups: return groups
+    raise ValueError(f'{type(model).__name__} has no children with parameters: use model.parameters()')
 
 def freeze_(module:nn.Module, frozen:bool=True) -> nn.Module:
     "Stop the parameters of `module` from learning, or let them again."

@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn, optim
 from .core import camel2snake, check_whole, listify
 
-# %% ../nbs/04_callbacks.ipynb #926b716e
+# %% ../nbs/04_callbacks.ipynb #a3e4aa44
 class DataBunch():
     "A training and a validation loader, and the number of classes."
     def __init__(self, train_dl,
                  valid_dl,       # None: train without validation
                  c:int=None):    # Classes, if there are any; then every target must lie in [0,c)
-        self.train_dl, self.valid_dl, self.c = train_dl, valid_dl, None if c is None else check_whole('c', c, 1)
-        for name in ('train_ds', 'valid_ds') if c is not None else (): self._check_targets(name)
+        self.train_dl, self.valid_dl, self.c = train_dl, valid_dl, c
+        if c is None: return
+        self.c = check_whole('c', c, 1)
+        for name in ('train_ds', 'valid_ds'): self._check_targets(name)
 
     train_ds = property(lambda self: self.train_dl.dataset)
     valid_ds = property(lambda self: self.valid_dl.dataset)
@@ -31,12 +33,14 @@ class DataBunch():
         if not isinstance(y, Tensor) or y.is_floating_point(): return
         lo, hi = int(y.min()), int(y.max())
         if lo < 0 or hi >= self.c:
-            raise ValueError(f'{name}.y holds {lo if lo < 0 else hi}: with c={self.c} classes give targets from 0 to {self.c - 1}')
+            raise ValueError(f'{name}.y holds {lo if lo < 0 else hi}: with c={self.c} classes '
+                             f'give targets from 0 to {self.c - 1}')
 
-# %% ../nbs/04_callbacks.ipynb #b234a1de
+# %% ../nbs/04_callbacks.ipynb #f11d3478
 class Learner():
     "What is trained, with what, and on what; any of it may be replaced, also during a fit."
-    def __init__(self, model, opt, loss_func, data): self.model, self.opt, self.loss_func, self.data = model, opt, loss_func, data
+    def __init__(self, model, opt, loss_func, data):
+        self.model, self.opt, self.loss_func, self.data = model, opt, loss_func, data
 
 def get_model(data:DataBunch,
               lr:float=.5, # Learning rate
@@ -44,26 +48,28 @@ def get_model(data:DataBunch,
              ) -> tuple:   # Model and optimiser
     "The lesson's net, two linear layers and a ReLU, for rows of numbers, with plain SGD."
     x = data.train_ds.x
-    if x.dim() != 2: raise ValueError(f'inputs of shape {tuple(x.shape)}: get_model wants rows of numbers, (n,m)')
+    if x.dim() != 2:
+        raise ValueError(f'inputs of shape {tuple(x.shape)}: get_model wants rows of numbers, (n,m)')
     if data.c is None: raise ValueError('data.c is None: give DataBunch the number of classes')
     model = nn.Sequential(nn.Linear(x.shape[1], nh), nn.ReLU(), nn.Linear(nh, data.c)).to(x.device)
     return model, optim.SGD(model.parameters(), lr=lr)
 
-# %% ../nbs/04_callbacks.ipynb #2a9c024d
-EVENTS = ('begin_fit', 'begin_epoch', 'begin_batch', 'after_pred', 'after_loss', 'after_backward', 'after_step',
-          'after_batch', 'begin_validate', 'after_epoch', 'after_fit')
-STATE = ('learn', 'model', 'opt', 'loss_func', 'data', 'xb', 'yb', 'pred', 'loss', 'epoch', 'epochs', 'n_epochs',
-         'n_iter', 'n_step', 'batch', 'iters', 'in_train', 'stop')   # what the loop holds, by name
+# %% ../nbs/04_callbacks.ipynb #ead1164c
+EVENTS = ('begin_fit', 'begin_epoch', 'begin_batch', 'after_pred', 'after_loss', 'after_backward',
+          'after_step', 'after_batch', 'begin_validate', 'after_epoch', 'after_fit')
+STATE = ('learn', 'model', 'opt', 'loss_func', 'data', 'xb', 'yb', 'pred', 'loss', 'epoch', 'epochs',
+         'n_epochs', 'n_iter', 'n_step', 'batch', 'iters', 'in_train', 'stop')   # what the loop holds
 
 def _class_name(cb) -> str: return camel2snake(re.sub(r'^_+|Callback$', '', type(cb).__name__) or 'callback')
 
 def _of_runner(name:str) -> property:
-    def put(self, value): raise AttributeError(f"self.{name} = … would hide the runner's: write self.run.{name} = …")
+    def put(self, value):
+        raise AttributeError(f"self.{name} = … would hide the runner's: write self.run.{name} = …")
     return property(lambda self: getattr(self.run, name), put)
 
 class Callback():
     "Base of callbacks: the runner's state can be read on `self` and set on `self.run`."
-    _order = 0                            # smaller goes first; equal ones in the order in which they were added
+    _order = 0                            # smaller goes first; equal ones as they were added
     def set_runner(self, run): self.run = run
 
     @property
@@ -72,24 +78,25 @@ class Callback():
         return _class_name(self)
 
     def __getattr__(self, k):             # only called for what is not found here
-        if k in EVENTS or k.startswith('__'): raise AttributeError(k)     # asked of every callback: answer fast
+        if k in EVENTS or k.startswith('__'): raise AttributeError(k)   # asked often: answer fast
         run = self.__dict__.get('run')
         if run is not None and hasattr(run, k): return getattr(run, k)
         near = difflib.get_close_matches(k, [*STATE, *self.__dict__], 1)
         raise AttributeError(f'{type(self).__name__} has no {k!r}, ' +
-            ('and no runner yet to look for it: pass it to a Runner' if run is None else 'and neither has its runner') +
+            ('and neither has its runner' if run is not None else 'and no runner yet: pass it to a Runner') +
             (f'; did you mean {near[0]!r}?' if near else ''))
 
 for _name in STATE: setattr(Callback, _name, _of_runner(_name))
 
-# %% ../nbs/04_callbacks.ipynb #fe51b29e
+# %% ../nbs/04_callbacks.ipynb #a4f49800
 class TrainEvalCallback(Callback):
     "Sets the model's mode and counts: `n_iter` training batches, `n_epochs` epochs, as a float, both exact."
     _order = -100                         # everyone else wants to read these
     def begin_fit(self):
         (epoch, batch), iters = self.run.start, len(self.data.train_dl)
         if iters == 0: raise ValueError('the training loader has no batches: give it some data')
-        self.run.n_iter, self.run.n_epochs, self.run.in_train = epoch*iters + batch, epoch + batch/iters, False
+        self.run.n_iter, self.run.n_epochs = epoch*iters + batch, epoch + batch/iters
+        self.run.in_train = False
 
     def begin_epoch(self):
         self.run.n_epochs, self.run.in_train = float(self.epoch), True
@@ -104,7 +111,7 @@ class TrainEvalCallback(Callback):
         self.run.in_train = False
         self.model.eval()
 
-# %% ../nbs/04_callbacks.ipynb #1b6a0082
+# %% ../nbs/04_callbacks.ipynb #123b3d93
 def _name_of(cb) -> str:
     name = getattr(cb, 'name', None)
     return name if isinstance(name, str) else _class_name(cb)
@@ -112,31 +119,130 @@ def _name_of(cb) -> str:
 def _check_callback(cb):
     "Refuse what can't be a callback, or has a method that looks like an event and is none."
     kind = cb.__name__ if isinstance(cb, type) else type(cb).__name__
-    if isinstance(cb, type): raise TypeError(f'{kind} is a class: pass an instance as cbs, or the class as cb_funcs')
+    if isinstance(cb, type):
+        raise TypeError(f'{kind} is a class: pass an instance as cbs, or the class as cb_funcs')
     for m in dir(cb):
         if m.startswith(('begin_', 'after_')) and m not in EVENTS and callable(getattr(cb, m)):
-            raise ValueError(f'{kind}.{m} is no event: did you mean {difflib.get_close_matches(m, EVENTS, 1, 0)[0]!r}?')
+            nearest = difflib.get_close_matches(m, EVENTS, 1, 0)[0]
+            raise ValueError(f'{kind}.{m} is no event: did you mean {nearest!r}?')
     if not isinstance(cb, Callback) and not any(hasattr(cb, e) for e in EVENTS):
-        raise TypeError(f'{cb!r} is no callback: it has no method named after an event ({", ".join(EVENTS)})' +
+        raise TypeError(f'{cb!r} is no callback: it has no method named after an event, {", ".join(EVENTS)}' +
                         ('; a function that makes one goes into cb_funcs' if callable(cb) else ''))
+
+def _of_learner(name:str) -> property:
+    return property(lambda run: getattr(run.learn, name), lambda run, value: setattr(run.learn, name, value))
+
+def _from(dl, start):
+    "The batches of `dl` from `start` on; ours doesn't even fetch the others."
+    if start == 0: return dl
+    return dl.iter_from(start) if hasattr(dl, 'iter_from') else islice(dl, start, None)
 
 def _made_by(cb_func):
     if callable(cb_func): return cb_func()
-    raise TypeError(f'{cb_func!r} makes no callback: cb_funcs wants classes or functions, and cbs the instances')
+    raise TypeError(f'{cb_func!r} makes no callback: cb_funcs wants classes or functions, cbs instances')
 
-# %% ../nbs/04_callbacks.ipynb #9ad8feaf
-class Runner():
-    "The training loop. At each event it asks its callbacks, and whatever they replace on it is what it goes on with."
+# %% ../nbs/04_callbacks.ipynb #1424b34d
+class _Events:
+    "Sends events to callbacks; their handlers are found and ordered when a fit starts, not in a step."
+    def add_cb(self, cb):
+        "Add callback `cb`; during a fit it sees the events from the next one on."
+        _check_callback(cb)
+        name = _name_of(cb)
+        if name in [_name_of(o) for o in self.cbs]:
+            raise ValueError(f'there is a callback named {name!r} already: give one of them another name')
+        if hasattr(type(self), name) or name in self.__dict__ or name in EVENTS + STATE:
+            raise ValueError(f'{name!r} is a name of the Runner: give the callback another')
+        self.cbs.append(cb)
+        setattr(self, name, cb)
+        self._resolve()
+
+    def remove_cb(self, cb):
+        "Remove callback `cb`, one of `cbs`."
+        if not any(o is cb for o in self.cbs):
+            raise ValueError(f'{cb!r} is not one of the callbacks: {[_name_of(o) for o in self.cbs]}')
+        self.cbs = [o for o in self.cbs if o is not cb]
+        delattr(self, _name_of(cb))
+        self._resolve()
+
+    def _resolve(self):
+        cbs = sorted(self.cbs, key=lambda cb: getattr(cb, '_order', 0))
+        for cb in cbs:
+            if hasattr(cb, 'set_runner'): cb.set_runner(self)
+            else: cb.run = self               # a plain object needn't know how to be introduced
+        found = {e: [(cb, getattr(cb, e, None)) for cb in cbs] for e in EVENTS}
+        self._handlers = {e: tuple((cb, h) for cb, h in pairs if h is not None) for e, pairs in found.items()}
+
+    def __call__(self, event:str) -> bool:
+        "Send `event`; True as soon as a callback returns it."
+        for cb, handler in self._handlers[event]:
+            try: res = handler()
+            except Exception as e:
+                self._note(e, cb, event)
+                raise
+            if res is not None and self._says_stop(res, cb, event): return True
+        return False
+
+    def _says_stop(self, res, cb, event):
+        if isinstance(res, bool): return res
+        raise TypeError(f'{type(cb).__name__}.{event} returned {res!r}: return True to stop, else nothing')
+
+    def _note(self, e, cb, event):
+        e.add_note(f'in callback {_name_of(cb)!r} at {event}, epoch {self.epoch}, batch {self.batch}')
+
+    def _finish(self, error=None):
+        "Send after_fit to every callback, whatever others do; raise the first failure unless `error` did."
+        first = error
+        for cb, handler in self._handlers['after_fit']:
+            try: handler()
+            except BaseException as e:
+                self._note(e, cb, 'after_fit')
+                if first is not None: first.add_note(f'and {_name_of(cb)!r} failed at after_fit: {e!r}')
+                first = first or e
+        if first is not error: raise first
+
+# %% ../nbs/04_callbacks.ipynb #6efc55dc
+class Runner(_Events):
+    "The training loop. At each event it asks its callbacks; what they replace on it is what it goes on with."
     def __init__(self,
-                 cbs=None,       # Callbacks: one or several
-                 cb_funcs=None): # Classes or functions that make one; each callback is an attribute under its name
+                 cbs=None,       # Callbacks: one or several; each is an attribute under its name
+                 cb_funcs=None): # Classes or functions that make one
         self.learn, self.cbs, self.stop, self.in_train, self.start = None, [], False, False, (0, 0)
         for cb in [TrainEvalCallback(), *listify(cbs), *map(_made_by, listify(cb_funcs))]: self.add_cb(cb)
 
-    opt       = property(lambda self: self.learn.opt,       lambda self, o: setattr(self.learn, 'opt', o))
-    model     = property(lambda self: self.learn.model,     lambda self, o: setattr(self.learn, 'model', o))
-    loss_func = property(lambda self: self.learn.loss_func, lambda self, o: setattr(self.learn, 'loss_func', o))
-    data      = property(lambda self: self.learn.data,      lambda self, o: setattr(self.learn, 'data', o))
+    model, opt, loss_func, data = map(_of_learner, ('model', 'opt', 'loss_func', 'data'))
+
+    def fit(self, epochs:int,      # In total, those before `start` included
+            learn:Learner,
+            start:tuple=(0, 0)):   # (epoch, batch) at which to begin
+        "Train `learn`. After it, also after an error, the runner's state can be read."
+        self.epochs, self.learn, self.start = check_whole('epochs', epochs, 0), learn, start
+        (self.epoch, self.batch), self.n_step, self.stop = start, 0, False
+        self._resolve()
+        try: self._fit()
+        except BaseException as e:
+            self._finish(e)
+            raise
+        self._finish()
+
+    def _fit(self):
+        if self('begin_fit'): return
+        first, batch = self.start             # read after begin_fit, where a callback may have set it
+        for self.epoch in range(first, self.epochs):
+            if not self('begin_epoch'): self.all_batches(self.data.train_dl, batch)
+            batch, valid_dl = 0, self.data.valid_dl
+            with torch.no_grad():
+                if not self('begin_validate') and valid_dl is not None: self.all_batches(valid_dl)
+            if self('after_epoch'): break
+
+    def all_batches(self, dl, start:int=0):
+        "One pass over `dl`, from batch `start` on, until `stop` is set."
+        self.iters = len(dl)
+        if not self.stop:
+            for self.batch, (xb, yb) in enumerate(_from(dl, start), start):
+                self.one_batch(xb, yb)
+                self('after_batch')
+                if self.stop: break
+        self.stop = False
 
     def one_batch(self, xb, yb):
         "Predict, compare, go back, step: what comes after an event that returned True is left out."
@@ -153,107 +259,13 @@ class Runner():
         if self('after_step'): return
         self.opt.zero_grad()
 
-    def all_batches(self, dl, start:int=0):
-        "One pass over `dl`, from batch `start` on, until `stop` is set."
-        self.iters = len(dl)
-        if not self.stop:
-            for self.batch, (xb, yb) in enumerate(_from(dl, start), start):
-                self.one_batch(xb, yb)
-                self('after_batch')
-                if self.stop: break
-        self.stop = False
-
-    def fit(self, epochs:int,      # In total, those before `start` included
-            learn:Learner,
-            start:tuple=(0, 0)):   # (epoch, batch) at which to begin
-        "Train `learn`. After it, also after an error, the runner's state can be read."
-        self.epochs, self.learn = check_whole('epochs', epochs, 0), learn
-        self.start, (self.epoch, self.batch), self.n_step, self.stop = start, start, 0, False
-        for cb in self.cbs: _introduce(cb, self)
-        self._resolve()
-        try: self._fit()
-        except BaseException as e:
-            self._finish(e)
-            raise
-        self._finish()
-
-    def _fit(self):
-        if self('begin_fit'): return
-        first, batch = self.start             # read after begin_fit, where a callback may have set it
-        for self.epoch in range(first, self.epochs):
-            if not self('begin_epoch'): self.all_batches(self.data.train_dl, batch)
-            batch = 0
-            with torch.no_grad():
-                if not self('begin_validate') and self.data.valid_dl is not None: self.all_batches(self.data.valid_dl)
-            if self('after_epoch'): break
-
-    def __call__(self, event:str) -> bool:
-        "Send `event`; True as soon as a callback returns it."
-        for cb, handler in self._handlers[event]:
-            try: res = handler()
-            except Exception as e:
-                self._note(e, cb, event)
-                raise
-            if res is not None and self._says_stop(res, cb, event): return True
-        return False
-
-    def _says_stop(self, res, cb, event):
-        if isinstance(res, bool): return res
-        raise TypeError(f'{type(cb).__name__}.{event} returned {res!r}: return True to stop, else False or nothing')
-
-    def _note(self, e, cb, event):
-        e.add_note(f"in callback {_name_of(cb)!r} at {event}, epoch {self.epoch}, batch {self.batch}")
-
-    def _finish(self, error=None):
-        "Send after_fit to every callback, whatever the others do; raise the first failure if there is no `error` yet."
-        first = error
-        for cb, handler in self._handlers['after_fit']:
-            try: handler()
-            except BaseException as e:
-                self._note(e, cb, 'after_fit')
-                if first is not None: first.add_note(f'and {_name_of(cb)!r} failed at after_fit: {e!r}')
-                first = first or e
-        if first is not error: raise first
-
-    def _resolve(self):
-        cbs = sorted(self.cbs, key=lambda cb: getattr(cb, '_order', 0))
-        found = {e: [(cb, getattr(cb, e, None)) for cb in cbs] for e in EVENTS}
-        self._handlers = {e: tuple((cb, h) for cb, h in pairs if h is not None) for e, pairs in found.items()}
-
-    def add_cb(self, cb):
-        "Add callback `cb`; during a fit it sees the events from the next one on."
-        _check_callback(cb)
-        name = _name_of(cb)
-        if name in [_name_of(o) for o in self.cbs]:
-            raise ValueError(f'there is a callback named {name!r} already: give one of them another name')
-        if hasattr(type(self), name) or name in self.__dict__ or name in EVENTS + STATE:
-            raise ValueError(f'{name!r} is a name of the Runner: give the callback another')
-        self.cbs.append(cb)
-        setattr(self, name, cb)
-        _introduce(cb, self)
-        self._resolve()
-
-    def remove_cb(self, cb):
-        "Remove callback `cb`, one of `cbs`."
-        if not any(o is cb for o in self.cbs): raise ValueError(f'{cb!r} is not one of the callbacks: {[_name_of(o) for o in self.cbs]}')
-        self.cbs = [o for o in self.cbs if o is not cb]
-        delattr(self, _name_of(cb))
-        self._resolve()
-
-def _from(dl, start):
-    "The batches of `dl` from `start` on; ours doesn't even fetch the others."
-    if start == 0: return dl
-    return dl.iter_from(start) if hasattr(dl, 'iter_from') else islice(dl, start, None)
-
-def _introduce(cb, run):
-    if hasattr(cb, 'set_runner'): cb.set_runner(run)
-    else: cb.run = run                    # a plain object needn't know how to be introduced
-
-# %% ../nbs/04_callbacks.ipynb #40ba8132
+# %% ../nbs/04_callbacks.ipynb #6883c47d
 def _scalar(value, what):
     if isinstance(value, Tensor) and value.dim():
-        raise ValueError(f'{what} has shape {tuple(value.shape)}, want one number a batch: end it with .mean()')
+        raise ValueError(f'{what} has shape {tuple(value.shape)}, want one number a batch: take its mean')
     return value.detach() if isinstance(value, Tensor) else value
+
+def _metric_name(m): return getattr(m, '__name__', None) or repr(m)
 
 class AvgStats():
     "Loss and metrics, averaged over the items seen."
@@ -268,9 +280,10 @@ class AvgStats():
         "Add the batch that `run` holds; nothing is copied from the device."
         nb = run.xb.shape[0]
         values = [_scalar(run.loss, 'the loss')]
-        for m in self.metrics: values.append(_scalar(m(run.pred, run.yb), f'metric {getattr(m, "__name__", m)!r}'))
-        if self.sums is None:         # mps has no doubles
-            self.sums = [torch.zeros((), device=run.loss.device, dtype=torch.float32 if run.loss.is_mps else torch.float64) for _ in values]
+        for m in self.metrics: values.append(_scalar(m(run.pred, run.yb), f'metric {_metric_name(m)!r}'))
+        if self.sums is None:
+            dtype = torch.float32 if run.loss.is_mps else torch.float64      # mps has no doubles
+            self.sums = [torch.zeros((), dtype=dtype, device=run.loss.device) for _ in values]
         for total, v in zip(self.sums, values): total.add_(v, alpha=nb)
         self.count += nb
 
@@ -281,7 +294,8 @@ class AvgStats():
         "The averages so far; empty where nothing was seen."
         return [o/self.count for o in self.all_stats]
     def __repr__(self):
-        return f"{'train' if self.in_train else 'valid'}: [{', '.join(f'{o:.4f}' for o in self.avg_stats)}]" if self.count else ''
+        if not self.count: return ''
+        return f"{'train' if self.in_train else 'valid'}: [{', '.join(f'{o:.4f}' for o in self.avg_stats)}]"
 
 # %% ../nbs/04_callbacks.ipynb #8959a57c
 class AvgStatsCallback(Callback):

@@ -17,9 +17,9 @@ from torch import Tensor
 # %% ../nbs/00_core.ipynb #012155f1
 _all_ = ['expect_fail', 'test_close', 'test_eq', 'test_fail', 'test_ne']
 
-# %% ../nbs/00_core.ipynb #d3e5dcdb
+# %% ../nbs/00_core.ipynb #209599b7
 def listify(o) -> list: # A new list, or `o` itself where it is one
-    "A list made from `o`: none of `None`, one of a string or a single thing, all of what can be iterated over."
+    "A list made from `o`: of `None` nothing, of a string or a single thing one, of an iterable all."
     if o is None: return []
     if isinstance(o, list): return o
     if isinstance(o, str): return [o]

@@ -4,16 +4,20 @@
 
 # %% auto #0
 __all__ = ['nll', 'logsumexp', 'log_softmax', 'accuracy', 'Optimizer', 'Dataset', 'Sampler', 'collate', 'DataLoader', 'validate',
-           'fit', 'get_dls']
+           'fit', 'get_dls', 'Flatten']
 
-# %% ../nbs/03_minibatch_training.ipynb #16785cee
+# %% ../nbs/03_minibatch_training.ipynb #b297dbd7
 import hashlib
 from itertools import islice
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, TensorDataset, default_collate
+from torch.nn import Flatten
+from torch.utils.data import BatchSampler, default_collate
 from torch.utils.data import DataLoader as TorchDataLoader
 from .core import check_whole
+
+# %% ../nbs/03_minibatch_training.ipynb #b8de1cb4
+_all_ = ['Flatten']
 
 # %% ../nbs/03_minibatch_training.ipynb #f26749b3
 def nll(log_probs:Tensor, # Log-probabilities, (n,c)
@@ -34,13 +38,14 @@ def log_softmax(x:Tensor) -> Tensor: # Logits, (...,c), to log-probabilities of 
     x = x - x.max(-1, keepdim=True).values    # first, or 1e30 would swallow the log of the sum
     return x - logsumexp(x).unsqueeze(-1)
 
-# %% ../nbs/03_minibatch_training.ipynb #41747b13
+# %% ../nbs/03_minibatch_training.ipynb #e40a40b9
 def accuracy(out:Tensor, # Scores, (n,c)
              yb:Tensor,  # Classes, (n,)
             ) -> Tensor: # Scalar in [0,1]
     "Share of rows of `out` whose largest score is at `yb`."
     if out.shape[:-1] != yb.shape:
-        raise ValueError(f'accuracy of scores {tuple(out.shape)} for targets {tuple(yb.shape)}: want (n,c) and (n,)')
+        raise ValueError(f'accuracy of scores {tuple(out.shape)} for targets {tuple(yb.shape)}: '
+                         'want (n,c) and (n,)')
     return (out.argmax(-1) == yb).float().mean()
 
 # %% ../nbs/03_minibatch_training.ipynb #400df50d
@@ -67,13 +72,14 @@ class Optimizer():
         for g in self.param_groups:
             for p in g['params']: p.grad = None
 
-# %% ../nbs/03_minibatch_training.ipynb #0281060d
+# %% ../nbs/03_minibatch_training.ipynb #36b47141
 class Dataset():
     "Inputs and their targets, indexed together."
     def __init__(self,
                  x,   # Inputs, (n,...)
                  y):  # Targets, (n,...)
-        if len(x) != len(y): raise ValueError(f'{len(x)} inputs and {len(y)} targets: give one target for each input')
+        if len(x) != len(y):
+            raise ValueError(f'{len(x)} inputs and {len(y)} targets: give one target for each input')
         if len(x) == 0: raise ValueError('an empty data set (0 items): give at least one')
         self.x, self.y = x, y
 
@@ -91,7 +97,7 @@ class Dataset():
         "This data set with its tensors on `device`."
         return Dataset(self.x.to(device), self.y.to(device))
 
-# %% ../nbs/03_minibatch_training.ipynb #2d95e5b6
+# %% ../nbs/03_minibatch_training.ipynb #c55e1c40
 def _mix(*numbers) -> int:
     "A seed below 2⁶³ from several numbers: neighbours get unrelated seeds."
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), 'big') >> 1
@@ -105,7 +111,7 @@ class Sampler():
                  seed:int=None):       # Seed of the order; drawn from PyTorch's global generator where None
         self.n, self.bs, self.shuffle, self.drop_last = len(ds), check_whole('bs', bs, 1), shuffle, drop_last
         if self.n == 0: raise ValueError('an empty data set (0 items): give at least one')
-        if drop_last and self.n < bs: raise ValueError(f'drop_last with bs {bs} leaves nothing of {self.n} items')
+        if len(self) == 0: raise ValueError(f'drop_last with bs {bs} leaves nothing of {self.n} items')
         self.seed = int(torch.randint(2**62, ())) if seed is None and shuffle else seed
         self.epoch, self.device = 0, getattr(ds, 'device', None)
 
@@ -121,7 +127,7 @@ class Sampler():
         self.epoch += 1
         return iter(self.idxs.split(self.bs)[:len(self)])
 
-# %% ../nbs/03_minibatch_training.ipynb #266ee58f
+# %% ../nbs/03_minibatch_training.ipynb #f2a06eb1
 def collate(b:list): # Pairs of tensors
     "One batch from a list of items."
     xs, ys = zip(*b)
@@ -129,10 +135,10 @@ def collate(b:list): # Pairs of tensors
 
 def _at_once(ds, collate_fn) -> bool:
     "Can `ds` be indexed by a batch, because its items are rows of tensors and `collate_fn` only stacks them?"
-    plain = type(ds).__getitem__ is Dataset.__getitem__ and isinstance(ds.x, Tensor) and isinstance(ds.y, Tensor)
-    return collate_fn in (None, collate) and plain
+    plain = type(ds).__getitem__ is Dataset.__getitem__
+    return plain and isinstance(ds.x, Tensor) and isinstance(ds.y, Tensor) and collate_fn in (None, collate)
 
-# %% ../nbs/03_minibatch_training.ipynb #3d266f7d
+# %% ../nbs/03_minibatch_training.ipynb #ad7769c2
 class DataLoader():
     "Batches from `ds`; each `iter` is one epoch."
     def __init__(self, ds,
@@ -147,11 +153,13 @@ class DataLoader():
                  **kwargs):             # For PyTorch's loader, when there are workers
         bs = batch_size if bs is None else bs
         self.ds, self.bs, self.num_workers, self.kwargs = ds, bs, num_workers, kwargs
-        if kwargs and not num_workers: raise TypeError(f'{", ".join(kwargs)}: only used with num_workers above 0')
+        if kwargs and not num_workers:
+            raise TypeError(f'{", ".join(kwargs)}: only used with num_workers above 0')
         if sampler is None: self.batches = Sampler(ds, 1 if bs is None else bs, shuffle, drop_last, seed)
         elif shuffle: raise ValueError('shuffle and a sampler exclude each other: let the sampler shuffle')
-        elif bs is None and drop_last: raise ValueError('drop_last with a sampler of batches: let the sampler drop')
-        else: self.batches = sampler if bs is None else BatchSampler(sampler, check_whole('bs', bs, 1), drop_last)
+        elif bs is not None: self.batches = BatchSampler(sampler, check_whole('bs', bs, 1), drop_last)
+        elif drop_last: raise ValueError('drop_last with a sampler of batches: let the sampler drop')
+        else: self.batches = sampler
         self.at_once = _at_once(ds, collate_fn)
         self.collate_fn = collate_fn or (collate if self.at_once else default_collate)
 
@@ -168,17 +176,18 @@ class DataLoader():
 
     def _indices(self, b):
         try: idxs = torch.as_tensor(b, device=getattr(self.ds, 'device', None))
-        except (TypeError, ValueError): idxs = None
-        if idxs is not None and idxs.dim() == 1: return idxs
-        raise ValueError(f'the sampler yields {b!r}: ' + ('give bs too' if idxs is not None and idxs.dim() == 0 else
-                         'it makes batches of its own, so leave out bs'))
+        except (TypeError, ValueError): idxs = torch.empty(0, 0)      # a list of batches
+        if idxs.dim() == 1: return idxs
+        raise ValueError(f'the sampler yields {b!r}: ' +
+                         ('it makes batches of its own, so leave out bs' if idxs.dim() else 'give bs too'))
 
     def _one_by_one(self, b): return self.collate_fn([self.ds[i] for i in b.tolist()])
 
     def _from_workers(self, batches):
-        g = torch.Generator().manual_seed(_mix(getattr(self.batches, 'seed', 0), getattr(self.batches, 'epoch', 0)))
-        return iter(TorchDataLoader(self.ds, batch_sampler=(b.tolist() for b in batches), collate_fn=self.collate_fn,
-                                    num_workers=self.num_workers, generator=g, **self.kwargs))
+        seed, epoch = getattr(self.batches, 'seed', 0), getattr(self.batches, 'epoch', 0)
+        return iter(TorchDataLoader(self.ds, batch_sampler=(b.tolist() for b in batches), **self.kwargs,
+                                    collate_fn=self.collate_fn, num_workers=self.num_workers,
+                                    generator=torch.Generator().manual_seed(_mix(seed, epoch))))
 
 # %% ../nbs/03_minibatch_training.ipynb #20160953
 @torch.no_grad()
@@ -210,7 +219,7 @@ def fit(epochs:int,  # Passes over `train_dl`; 0 only validates
         print(f'{epoch} {res[0]:.4f} {res[1]:.4f}')
     return res or validate(model, loss_func, valid_dl)
 
-# %% ../nbs/03_minibatch_training.ipynb #9373c29a
+# %% ../nbs/03_minibatch_training.ipynb #f8cda695
 def get_dls(train_ds, valid_ds,
             bs:int,        # Items a training batch; validation takes twice as many
             device=None,   # Where tensor data sets are moved, for instance `'cuda'`
@@ -219,6 +228,8 @@ def get_dls(train_ds, valid_ds,
     "A shuffled loader for training and one in order for validation."
     if device is not None:
         for ds in (train_ds, valid_ds):
-            if not isinstance(ds, Dataset): raise TypeError(f'device={device!r} moves a Dataset of tensors, not a {type(ds).__name__}')
+            if not isinstance(ds, Dataset):
+                raise TypeError(f'device={device!r} moves a Dataset of tensors, not a {type(ds).__name__}')
         train_ds, valid_ds = train_ds.to(device), valid_ds.to(device)
-    return (DataLoader(train_ds, bs, shuffle=True, drop_last=drop_last, **kwargs), DataLoader(valid_ds, bs*2, **kwargs))
+    train_dl = DataLoader(train_ds, bs, shuffle=True, drop_last=drop_last, **kwargs)
+    return train_dl, DataLoader(valid_ds, bs*2, **kwargs)

@@ -10,7 +10,7 @@ import argparse, json, os, platform, statistics, sys, time
 from pathlib import Path
 from . import __version__
 
-# %% ../nbs/16_reproduce.ipynb #e96e56eb
+# %% ../nbs/16_reproduce.ipynb #cb79bf59
 COLUMNS = ('train_loss', 'train_acc', 'valid_loss', 'valid_acc')
 LESSON = {
     '03': dict(title='minibatch training', bs=64, lr=.5, epochs=5,
@@ -18,19 +18,23 @@ LESSON = {
     '04': dict(title='callbacks', bs=64, lr=.5, epochs=2, train_loss=[.3112, .1440], train_acc=[.9052, .9572],
                valid_loss=[.1416, .2178], valid_acc=[.9587, .9354]),
     '05a': dict(title='constant rate', bs=512, lr=.5, epochs=3, train_loss=[.6665, .2916, .2342],
-                train_acc=[.8075, .9162, .9323], valid_loss=[.3023, .2377, .2118], valid_acc=[.9146, .9324, .9397]),
+                train_acc=[.8075, .9162, .9323], valid_loss=[.3023, .2377, .2118],
+                valid_acc=[.9146, .9324, .9397]),
     '05b': dict(title='constant rate', bs=512, lr=.3, epochs=3, train_loss=[.7629, .3509, .3020],
-                train_acc=[.7988, .9002, .9126], valid_loss=[.3649, .3094, .2661], valid_acc=[.8969, .9107, .9218]),
+                train_acc=[.7988, .9002, .9126], valid_loss=[.3649, .3094, .2661],
+                valid_acc=[.8969, .9107, .9218]),
     '05c': dict(title='one cycle', bs=512, lr=(.3, .6, .2), epochs=3, train_loss=[.7883, .2979, .2381],
-                train_acc=[.7860, .9127, .9312], valid_loss=[.3378, .2410, .2132], valid_acc=[.8999, .9319, .9400]),
+                train_acc=[.7860, .9127, .9312], valid_loss=[.3378, .2410, .2132],
+                valid_acc=[.8999, .9319, .9400]),
 }
 
 def describe(spec:dict) -> str: # One of `LESSON`
     "A recipe in words."
-    lr = '→'.join(f'{o:g}' for o in spec['lr']) + ' (cosine)' if isinstance(spec['lr'], tuple) else f"{spec['lr']:g}"
-    return f"{spec['title']}: bs {spec['bs']}, lr {lr}, {spec['epochs']} epochs"
+    lr = spec['lr']
+    rate = '→'.join(f'{o:g}' for o in lr) + ' (cosine)' if isinstance(lr, tuple) else f'{lr:g}'
+    return f"{spec['title']}: bs {spec['bs']}, lr {rate}, {spec['epochs']} epochs"
 
-# %% ../nbs/16_reproduce.ipynb #723e17d8
+# %% ../nbs/16_reproduce.ipynb #a8d08653
 class _Bar:
     "A progress bar over the training batches of a fit, on a terminal."
     def __init__(self, title): self.title = title
@@ -46,17 +50,19 @@ class _History:
     def __init__(self): self.columns = {k: [] for k in COLUMNS}
     def after_epoch(self):
         stats = self.run.avg_stats
-        for k, v in zip(COLUMNS, stats.train_stats.avg_stats + stats.valid_stats.avg_stats): self.columns[k].append(v)
+        averages = stats.train_stats.avg_stats + stats.valid_stats.avg_stats
+        for k, v in zip(COLUMNS, averages): self.columns[k].append(v)
 
 def train_lesson(spec:dict,   # One of `LESSON`
                  data,        # x_train, y_train, x_valid, y_valid
                  seed:int,    # Of the weights and the shuffling
                  device=None, # For instance `'cuda'`
-                ):            # → `Runner`; `run.history.columns` holds the averages, `run.recorder` rates and losses
+                ):            # A `Runner`: averages in `.history.columns`, rates and losses in `.recorder`
     "Train one of the lesson's runs."
     from functools import partial
     import torch.nn.functional as F
-    from minitrain.anneal import ParamScheduler, Recorder, combine_scheds, cos_1cycle_anneal, create_learner, sched_no
+    from minitrain.anneal import (ParamScheduler, Recorder, combine_scheds, cos_1cycle_anneal, create_learner,
+                                  sched_no)
     from minitrain.callbacks import AvgStatsCallback, DataBunch, Runner, get_model
     from minitrain.core import set_seed
     from minitrain.minibatch import Dataset, accuracy, get_dls
@@ -72,7 +78,7 @@ def train_lesson(spec:dict,   # One of `LESSON`
     run.fit(spec['epochs'], learn)
     return run
 
-# %% ../nbs/16_reproduce.ipynb #6ebdf137
+# %% ../nbs/16_reproduce.ipynb #5cc00439
 def environment(device=None) -> dict: # `device` as for `train_lesson`
     "Date, hardware and versions, to stand beside what was measured."
     import numpy, torch
@@ -81,8 +87,9 @@ def environment(device=None) -> dict: # `device` as for `train_lesson`
         names = [l.split(':', 1)[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')]
         cpu = names[0] if names else cpu
     gpu = f', {torch.cuda.get_device_name(device)}' if device and torch.device(device).type == 'cuda' else ''
-    return dict(date=time.strftime('%Y-%m-%d'), hardware=f'{cpu}, {torch.get_num_threads()} threads{gpu}',
-                versions=dict(minitrain=__version__, python=platform.python_version(), torch=torch.__version__, numpy=numpy.__version__))
+    return dict(date=time.strftime('%Y-%m-%d'), hardware=f'{cpu}, {torch.get_num_threads()} thread(s){gpu}',
+                versions=dict(minitrain=__version__, python=platform.python_version(),
+                              torch=torch.__version__, numpy=numpy.__version__))
 
 def mean_sd(values:list) -> tuple: # Numbers → mean, standard deviation (0 for a single one)
     "Mean and sample standard deviation."
@@ -104,13 +111,16 @@ def table(key:str, measured:dict) -> str: # A key of `LESSON`; by column, a list
         lines.append(f'{e + 1:5d}' + ''.join(f'{lesson(c, e):>10}{ours(c, e):>{width}}' for c in COLUMNS))
     return '\n'.join(lines)
 
-# %% ../nbs/16_reproduce.ipynb #b7e5b631
-def _figure(ncols=1):
+# %% ../nbs/16_reproduce.ipynb #3c3d6ced
+def _figure():
     from matplotlib.figure import Figure
-    fig = Figure(figsize=(6*ncols if ncols > 1 else 6, 3.2), layout='constrained', dpi=120)
-    return fig, fig.subplots(1, ncols)
+    fig = Figure(figsize=(7, 3.2), layout='constrained', dpi=120)
+    return fig, fig.subplots()
 
-def save_plots(out:Path, recorders:dict, measured:dict) -> list: # Folder; by key of `LESSON`: `Recorder`s, and as for `table`
+def save_plots(out:Path,       # Folder
+               recorders:dict, # A `Recorder` by key of `LESSON`
+               measured:dict,  # By key, as for `table`
+              ) -> list:
     "Save pictures of rates, losses and, from 10 runs up, final accuracies; return their paths."
     from minitrain.core import draw
     names = {k: f'{k}: {describe(LESSON[k])}' for k in measured}
@@ -118,30 +128,37 @@ def save_plots(out:Path, recorders:dict, measured:dict) -> list: # Folder; by ke
     figs = {}
     for name, lines, smooth, title, ylabel in (
             ('lr.png', {names[k]: r.lrs for k, r in shown.items()}, 0., 'Learning rate', 'learning rate'),
-            ('loss.png', {names[k]: r.losses for k, r in shown.items()}, .9, 'Training loss and its moving average (β = .9)', 'loss (nats)')):
+            ('loss.png', {names[k]: r.losses for k, r in shown.items()}, .9,
+             'Training loss and its moving average (β = .9)', 'loss (nats)')):
         figs[name], ax = _figure()
         draw(lines, title, 'training batch', ylabel, smooth, ax=ax)
     n = min(len(m['valid_acc']) for m in measured.values())
     if n >= 10:
         figs['accuracy.png'], ax = _figure()
         for i, (k, m) in enumerate(measured.items()):
-            ax.hist([run[-1] for run in m['valid_acc']], bins=60, range=(.9, .98), alpha=.6, color=f'C{i}', label=names[k])
-            ax.axvline(LESSON[k]['valid_acc'][-1], color=f'C{i}', ls='--')
-        ax.set(title=f'Final valid accuracy of {n} runs each; dashed: the lesson\'s one', ylabel='runs',
-               xlabel='accuracy (share of 10,000 images); runs below .9 are not shown')
-        ax.legend(fontsize='x-small', loc='upper left')
+            last, spread = [run[-1] for run in m['valid_acc']], [i + (j % 9 - 4)/16 for j in range(n)]
+            ax.plot(last[:n], spread, '.', alpha=.35, color=f'C{i}')
+            ax.plot(LESSON[k]['valid_acc'][-1], i, 'D', color='k', label=None if i else 'the lesson')
+        ax.set(title=f'One dot a run, {n} runs of each recipe', xlabel='final valid accuracy (share of 10,000 images)')
+        ax.set_yticks(range(len(names)), [n.replace(': ', '\n', 1) for n in names.values()], fontsize='x-small')
+        ax.invert_yaxis()
+        ax.legend(fontsize='small', loc='lower left')
     for name, fig in figs.items(): fig.savefig(out/name)
     return [out/name for name in figs]
 
-# %% ../nbs/16_reproduce.ipynb #7f8ff1f3
+# %% ../nbs/16_reproduce.ipynb #82eb27f0
 def _parser():
-    p = argparse.ArgumentParser('minitrain', description="Train the lesson's runs on MNIST and print its figures beside ours.",
-                                epilog='MNIST is kept in the folder named by MINITRAIN_DATA, or in your cache folder.')
-    p.add_argument('--only', nargs='+', choices=LESSON, default=list(LESSON), metavar='RUN', help=f'which runs: {", ".join(LESSON)} (default: all)')
-    p.add_argument('--repeat', type=int, default=1, metavar='N', help='train each run N times, with seeds one apart, and give mean ± sd (default: 1)')
+    p = argparse.ArgumentParser(
+        'minitrain', description="Train the lesson's runs on MNIST and print its figures beside ours.",
+        epilog='MNIST is kept in the folder named by MINITRAIN_DATA, or in your cache folder.')
+    p.add_argument('--only', nargs='+', choices=LESSON, default=list(LESSON), metavar='RUN',
+                   help=f'which runs: {", ".join(LESSON)} (default: all)')
+    p.add_argument('--repeat', type=int, default=1, metavar='N',
+                   help='train each run N times, with seeds one apart, and give mean ± sd (default: 1)')
     p.add_argument('--seed', type=int, metavar='S', help='first seed (default: drawn anew, and printed)')
     p.add_argument('--device', metavar='D', help='where to train, for instance cuda (default: the CPU)')
-    p.add_argument('--out', type=Path, default=Path('minitrain-results'), metavar='DIR', help='folder for plots and numbers (default: minitrain-results)')
+    p.add_argument('--out', type=Path, default=Path('minitrain-results'), metavar='DIR',
+                   help='folder for plots and numbers (default: minitrain-results)')
     p.add_argument('--version', action='version', version=f'minitrain {__version__}')
     return p
 
@@ -154,8 +171,9 @@ def _run(args):
     print(f'{versions} · {env["hardware"]} · first seed {args.seed}')
     recorders, measured = {}, {k: {c: [] for c in COLUMNS} for k in args.only}
     for key in args.only:
+        first = args.seed + args.repeat*list(LESSON).index(key)       # no two runs share a seed
         for i in range(args.repeat):
-            run = train_lesson(LESSON[key], data, args.seed + i, args.device)
+            run = train_lesson(LESSON[key], data, first + i, args.device)
             for c in COLUMNS: measured[key][c].append([round(v, 6) for v in run.history.columns[c]])
         recorders[key] = run.recorder
         print(f'\n{table(key, measured[key])}', flush=True)
@@ -163,7 +181,8 @@ def _run(args):
     runs = {k: dict(recipe=describe(LESSON[k]), n=args.repeat, **m) for k, m in measured.items()}
     numbers = args.out/'lesson_runs.json'
     numbers.write_text(json.dumps(dict(env, first_seed=args.seed, runs=runs)).replace('}, "', '},\n"') + '\n')
-    print(f'\n{time.perf_counter() - start:.0f} s of training. Saved: {", ".join(map(str, [*plots, numbers]))}')
+    saved = ', '.join(map(str, [*plots, numbers]))
+    print(f'\n{time.perf_counter() - start:.0f} s of training. Saved: {saved}')
 
 def main(argv=None) -> int: # Arguments, `sys.argv[1:]` where None → exit status
     "The command `minitrain`."
@@ -171,7 +190,8 @@ def main(argv=None) -> int: # Arguments, `sys.argv[1:]` where None → exit stat
     args = parser.parse_args(argv)
     if args.repeat < 1: parser.error(f'--repeat {args.repeat}: give a whole number from 1 up')
     if args.seed is None: args.seed = int.from_bytes(os.urandom(3), 'big')
-    if not 0 <= args.seed <= 2**32 - args.repeat: parser.error(f'--seed {args.seed}: give a whole number from 0 to 2**32 - {args.repeat}')
+    most = 2**32 - args.repeat*len(LESSON)
+    if not 0 <= args.seed <= most: parser.error(f'--seed {args.seed}: give a whole number from 0 to {most}')
     try: _run(args)
     except KeyboardInterrupt:
         print('\nminitrain: stopped', file=sys.stderr)

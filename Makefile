@@ -1,0 +1,44 @@
+# Two commands for everyone: make run, make test. The others are for contributors.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+MADE_FROM := setup.py pyproject.toml settings.ini constraints.txt
+
+.PHONY: run test slow prepare lab record clean
+
+run: .venv/installed      ## train the lesson's runs and print its figures beside ours
+	@$(BIN)/minitrain
+
+test: .venv/installed-dev ## every check that CI makes
+	@$(BIN)/python tests/run_all.py
+
+slow: .venv/installed-dev ## the same, with the cells flagged slow
+	@$(BIN)/python tests/run_all.py --flags slow
+
+prepare: .venv/installed-dev ## after editing notebooks: clean, export, README
+	$(BIN)/nbdev_clean
+	$(BIN)/nbdev_export
+	$(BIN)/python tests/readme.py README.md
+
+lab: .venv/installed-dev  ## open the notebooks
+	$(BIN)/jupyter lab nbs
+
+record: .venv/installed-dev ## measure the lesson's figures anew, 100 runs each: results/
+	OMP_NUM_THREADS=1 $(BIN)/minitrain --repeat 100 --seed 0 --out results
+
+clean:
+	rm -rf .venv build dist *.egg-info minitrain-results
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "minitrain wants Python 3.11 or later: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python $(MADE_FROM)
+	@echo 'Installing into .venv (once; PyTorch is large)'
+	@$(INSTALL) -e .
+	@touch $@
+
+.venv/installed-dev: .venv/bin/python $(MADE_FROM)
+	@echo 'Installing into .venv, with what the tests need (once; PyTorch is large)'
+	@$(INSTALL) -e '.[dev]'
+	@touch .venv/installed $@

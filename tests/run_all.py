@@ -1,0 +1,110 @@
+"""Every check there is, with a count of what really ran: what make test and CI run.
+
+    python tests/run_all.py [--flags 'slow']     cells with these flags are run too; gpu is added where there is one
+"""
+import argparse, filecmp, os, re, shutil, subprocess, sys, tempfile, time
+import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+root = Path(__file__).resolve().parent.parent
+bin_dir = Path(sys.executable).parent
+# one thread a process: two processes with two threads each on two cores wait for each other, 40 times as long
+env = dict(os.environ, OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', MPLBACKEND='agg', PYTHONUTF8='1')
+counts = [0, 0, 0]              # passed, failed, skipped
+
+def command(*cmd, cwd=root, limit=1800):
+    "Run it; whether it went well, and what it printed"
+    try: done = subprocess.run([str(c) for c in cmd], cwd=cwd, env=env, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired as e: return False, f'over {limit} s\n{e.stdout or ""}{e.stderr or ""}'
+    return done.returncode == 0, done.stdout + done.stderr
+
+def report(name, result, text, seconds):
+    "Count and show a check, `result` whether it went well or its own count, and what it said when it didn't"
+    single = isinstance(result, bool)
+    passed, failed, skipped = (int(result), int(not result), 0) if single else result
+    for i, n in enumerate((passed, failed, skipped)): counts[i] += n
+    own = '' if single else f': {passed} passed, {failed} failed' + (f', {skipped} skipped' if skipped else '')
+    print(f'{"FAIL" if failed else "ok  "} {seconds:6.1f} s  {name}{own}', flush=True)
+    if text and (failed or skipped): print(text, flush=True)
+
+def timed(f, *args):
+    start = time.perf_counter()
+    ok, text = f(*args)
+    return ok, text, time.perf_counter() - start
+
+def fresh():
+    "Clean and export, in a copy, change nothing; the README is the index notebook's."
+    with tempfile.TemporaryDirectory() as tmp:
+        copy = Path(tmp)/'minitrain'
+        shutil.copytree(root, copy, ignore=shutil.ignore_patterns('.venv', '.git', '__pycache__', '*.egg-info', 'build'))
+        text = ''
+        for cmd in ('nbdev_clean', 'nbdev_export'):
+            ok, out = command(bin_dir/cmd, cwd=copy)
+            if not ok: return False, out
+        ok, out = command(sys.executable, 'tests/readme.py', 'README.md', cwd=copy)
+        if not ok: return False, out
+        for pattern in ('nbs/*.ipynb', 'minitrain/*.py', 'README.md'):
+            ours, made = ({str(p.relative_to(d)) for p in d.glob(pattern)} for d in (root, copy))
+            for name in sorted(ours | made):
+                if name in ours & made and filecmp.cmp(root/name, copy/name, shallow=False): continue
+                text += f'{name} is not fresh: run make prepare and commit\n'
+        return not text, text
+
+def pyflakes():
+    modules = [p for p in sorted((root/'minitrain').glob('*.py')) if p.name != '_modidx.py']
+    tests = [p for p in sorted((root/'tests').glob('*.py')) if p.name != 'lesson_code.py']   # its star is its point
+    ok, text = command(sys.executable, '-m', 'pyflakes', *modules, *tests, 'setup.py')
+    return ok and not text, text
+
+def pip_check(): return command(sys.executable, '-m', 'pip', 'check')
+
+def as_notebook(nb, flags): return command(bin_dir/'nbdev_test', '--path', nb, '--flags', flags)
+def as_module(nb, flags): return command(sys.executable, 'tests/run_modules.py', nb, '--flags', flags)
+
+def as_tests(path):
+    "A file of tests/, counted from pytest's own report"
+    with tempfile.TemporaryDirectory() as tmp:
+        xml = Path(tmp)/'report.xml'
+        ok, text = command(sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-rs', f'--junitxml={xml}', path)
+        if not xml.exists(): return (0, 1, 0), text
+        suite = ET.parse(xml).getroot().find('testsuite')
+    total, failed, errors, skipped = (int(suite.get(k)) for k in ('tests', 'failures', 'errors', 'skipped'))
+    bad = max(failed + errors, not ok)
+    said = text if bad else '\n'.join(l for l in text.splitlines() if l.startswith('SKIPPED'))
+    return (total - failed - errors - skipped, bad, skipped), said
+
+def left_out(notebooks, flags):
+    "Say which flagged cells were not run, and count them."
+    for flag in ('slow', 'gpu'):
+        if flag in flags.split(): continue
+        n = {p.name: len(re.findall(rf'"#\| {flag}\b', p.read_text(encoding='utf-8'))) for p in notebooks}
+        if not sum(n.values()): continue
+        counts[2] += sum(n.values())
+        print(f'not run: {sum(n.values())} cells flagged {flag}' + (' (no GPU here)' if flag == 'gpu' else '') +
+              f', in {", ".join(k for k, v in n.items() if v)}')
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--flags', default='')
+    flags = parser.parse_args().flags
+    ok, _ = command(sys.executable, '-c', 'import torch, sys; sys.exit(not torch.cuda.is_available())')
+    if ok: flags += ' gpu'
+    start = time.perf_counter()
+    for f in (fresh, pyflakes, pip_check): report(f.__name__.replace('_', ' '), *timed(f))
+    notebooks = sorted((root/'nbs').glob('*.ipynb'))
+    # the data is fetched once, before several processes want it
+    ok, text = command(sys.executable, '-c', 'from minitrain.data import get_data; get_data()')
+    report('MNIST is at hand', ok, text, time.perf_counter() - start)
+    jobs = [(str(p.relative_to(root)), as_tests, p) for p in sorted((root/'tests').glob('test_*.py'))]
+    jobs += [(f'{f.__name__.replace("_", " ")}: {nb.name}', f, nb, flags) for nb in notebooks for f in (as_notebook, as_module)]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        futures = {pool.submit(timed, *job): name for name, *job in jobs}
+        for future in as_completed(futures): report(futures[future], *future.result())
+    left_out(notebooks, flags)
+    print(f'{time.perf_counter() - start:.0f} s')
+    passed, failed, skipped = counts
+    print(f'{passed} passed, {failed} failed' + (f', {skipped} skipped' if skipped else ''))
+    return failed > 0
+
+if __name__ == '__main__': sys.exit(main())

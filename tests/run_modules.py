@@ -1,0 +1,65 @@
+"""Run a notebook with each export cell replaced by an import of its names from the exported module.
+
+A notebook's tests run in the notebook's own namespace, so by themselves they say nothing of the module.
+Each cell has a time limit, which ends an endless loop.
+
+    python tests/run_modules.py nbs/05_anneal.ipynb [--flags 'slow gpu'] [--limit 120]
+"""
+import argparse, ast, os, re, signal, sys, traceback
+from pathlib import Path
+
+FLAGS = ('slow', 'gpu')
+
+def bound_names(source:str) -> list:
+    "The names that the top level of `source` binds, in order."
+    names = []
+    for node in ast.parse(source).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)): names.append(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names += [a.asname or a.name.split('.')[0] for a in node.names]
+        else: names += [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+                        and not isinstance(node, ast.Expr)]
+    return list(dict.fromkeys(names))
+
+def cells(path:Path, flags=()):
+    "(number, source) of the code cells that are to be run, exports replaced."
+    import nbformat
+    module = None
+    for i, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        if cell.cell_type != 'code': continue
+        directives = re.findall(r'^#\|\s*(\w+)\s*(\S*)', cell.source, re.M)
+        for name, value in directives:
+            if name == 'default_exp': module = value
+        names = {name for name, _ in directives}
+        if names & set(FLAGS) - set(flags): continue
+        if names & {'export', 'exports', 'exporti'}:
+            if bound := bound_names(cell.source): yield i, f'from minitrain.{module} import {", ".join(bound)}'
+        else: yield i, cell.source
+
+class OutOfTime(Exception): pass
+
+def run(path:Path, flags=(), limit:int=120) -> bool:
+    "Run the cells; print the traceback of the first that fails, or takes over `limit` seconds."
+    from execnb.shell import CaptureShell
+    todo = list(cells(path, flags))
+    os.chdir(path.parent)
+    shell = CaptureShell()
+    def out_of_time(*_): raise OutOfTime(f'over {limit} s')
+    if hasattr(signal, 'SIGALRM'): signal.signal(signal.SIGALRM, out_of_time)
+    for i, source in todo:
+        if hasattr(signal, 'SIGALRM'): signal.alarm(limit)
+        shell.run(source)
+        if hasattr(signal, 'SIGALRM'): signal.alarm(0)
+        if shell.exc:
+            print(f'{path.name}, cell {i}, with the exported module:\n{source}\n', file=sys.stderr)
+            traceback.print_exception(shell.exc)
+            return False
+    return True
+
+if __name__ == '__main__':
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('notebook', type=Path)
+    p.add_argument('--flags', default='')
+    p.add_argument('--limit', type=int, default=120)
+    args = p.parse_args()
+    sys.exit(not run(args.notebook.resolve(), args.flags.split(), args.limit))

@@ -1,0 +1,45 @@
+"The command as a process: what it prints, saves and returns."
+import os, signal, subprocess, sys, time
+from pathlib import Path
+import pytest
+
+command = [str(Path(sys.executable).parent/'minitrain')]
+
+def run(*args, **kwargs): return subprocess.run([*command, *map(str, args)], capture_output=True, text=True, **kwargs)
+
+def test_prints_and_saves(tmp_path):
+    done = run('--only', '05c', '--seed', 1, cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == '', done.stderr       # no progress bar where there is no terminal
+    assert '05c  one cycle: bs 512' in done.stdout and 'first seed 1' in done.stdout
+    assert 'minitrain-results/lr.png' in done.stdout
+    for name in ('lr.png', 'loss.png'): assert (tmp_path/'minitrain-results'/name).read_bytes().startswith(b'\x89PNG')
+    again = run('--only', '05c', '--seed', 1, cwd=tmp_path)
+    table = lambda text: [l for l in text.splitlines() if l[:5].strip().isdigit()]
+    assert table(again.stdout) == table(done.stdout) and len(table(done.stdout)) == 3
+
+def test_help_and_wrong_arguments(tmp_path):
+    assert run('--help').returncode == 0 and 'usage: minitrain' in run('--help').stdout
+    for args in (['--repeat', '0'], ['--only', '99'], ['--nonsense'], ['--seed', '-1']):
+        done = run(*args, cwd=tmp_path)
+        assert done.returncode == 2 and 'Traceback' not in done.stderr and 'usage: minitrain' in done.stderr, args
+
+def test_no_data_ends_in_one_sentence(tmp_path):
+    env = dict(os.environ, MINITRAIN_DATA=str(tmp_path/'empty'), PIP_NO_INDEX='1', HTTPS_PROXY='http://127.0.0.1:9', NO_PROXY='')
+    env.pop('PIP_FIND_LINKS', None); env.pop('https_proxy', None)
+    done = run('--out', tmp_path/'out', env=env)
+    assert done.returncode == 1 and done.stdout == '' and done.stderr.startswith('minitrain: MNIST could not be fetched')
+    assert done.stderr.count('\n') == 1 and 'MINITRAIN_DATA' in done.stderr
+
+def test_device_that_is_not_there(tmp_path):
+    done = run('--only', '05c', '--device', 'nonsense', '--out', tmp_path)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr and done.stderr.startswith('minitrain: ')
+
+@pytest.mark.parametrize('when', ['at once', 'in training'])
+def test_ctrl_c_leaves_no_traceback(tmp_path, when):
+    p = subprocess.Popen([*command, '--repeat', '50'], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                         env=dict(os.environ, PYTHONUNBUFFERED='1'))
+    if when == 'at once': time.sleep(.7)                 # while torch is being imported, or just after
+    else: assert 'first seed' in p.stdout.readline(); time.sleep(1)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == 130 and err == '\nminitrain: stopped\n', err

@@ -1,0 +1,116 @@
+"The package as it is installed: what importing does, what is defined where, and what pip makes of it."
+import ast, collections, importlib.util, json, os, re, subprocess, sys, zipfile
+from pathlib import Path
+import pytest
+
+root = Path(__file__).parent.parent
+modules = sorted(p.stem for p in (root/'minitrain').glob('*.py') if not p.stem.startswith('_'))
+
+def python(code, **kwargs): return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, **kwargs)
+
+@pytest.mark.parametrize('name', modules)
+def test_import_changes_nothing(name, tmp_path):
+    code = f'''if True:
+        import json, os, random, sys, warnings
+        import numpy as np, torch
+        def state():
+            return [torch.get_num_threads(), torch.get_rng_state().sum().item(), torch.get_default_dtype(), random.getstate()[1][:5],
+                    np.random.get_state()[1][:5].tolist(), sorted(vars(torch.Tensor)), len(warnings.filters),
+                    np.get_printoptions(), torch._tensor_str.PRINT_OPTS.__dict__, dict(os.environ)]
+        before = repr(state())
+        import minitrain.{name}
+        print(json.dumps([before == repr(state()), 'matplotlib' in sys.modules]))'''
+    done = python(code, cwd=tmp_path)
+    assert done.stderr == '' and list(tmp_path.iterdir()) == []
+    unchanged, plotting = json.loads(done.stdout)
+    if name == 'all': assert plotting                       # it brings plt; its import has side effects of its own
+    else: assert unchanged and not plotting
+
+def test_command_parses_before_it_imports_torch():
+    done = python('import sys, minitrain.reproduce as r\nprint("torch" in sys.modules)')
+    assert done.stdout == 'False\n', done.stderr
+
+def tree(name): return ast.parse((root/'minitrain'/f'{name}.py').read_text(encoding='utf-8'))
+
+def test_each_name_is_defined_once_and_none_by_star():
+    owners = collections.defaultdict(list)
+    for name in modules:
+        for node in tree(name).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)): owners[node.name].append(name)
+        assert not [n for n in ast.walk(tree(name)) if isinstance(n, ast.ImportFrom) and n.names[0].name == '*'], name
+    assert not {k: v for k, v in owners.items() if len(v) > 1}
+
+def test_modules_import_from_lower_numbers_only():
+    number = {}
+    for nb in (root/'nbs').glob('[0-9]*.ipynb'):
+        found = re.search(r'#\| default_exp (\w+)', nb.read_text(encoding='utf-8'))
+        if found: number[found[1]] = nb.name.split('_')[0]
+    assert sorted(number) == modules
+    for name in modules:
+        imports = [n for n in ast.walk(tree(name)) if isinstance(n, ast.ImportFrom) and n.level == 1]
+        used = [n.module for n in imports if n.module in number]       # the package itself is none of them
+        assert all(number[u] < number[name] for u in used), (name, used)
+
+def test_public_names_have_docstrings():
+    for name in modules:
+        for node in tree(name).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith('_'):
+                assert ast.get_docstring(node), f'{name}.{node.name}'
+
+small_fit = '''
+import minitrain, torch.nn.functional as F
+from minitrain.all import *
+x, y, xv, yv = synth_data(200)
+data = DataBunch(*get_dls(Dataset(x, y), Dataset(xv, yv), 20), 4)
+run = Runner([Recorder(), AvgStatsCallback(accuracy), ParamScheduler('lr', sched_cos(.5, .1))])
+run.fit(3, create_learner(get_model, F.cross_entropy, data))
+assert run.avg_stats.valid_stats.avg_stats[1] > .5
+with expect_fail(ValueError): listify(1), check_whole('bs', 0, 1)
+test_eq(listify(None), [])
+import fastcore; print(minitrain.__file__, fastcore.__version__)
+'''
+
+def pip(*args): return subprocess.run([sys.executable, '-m', 'pip', '--disable-pip-version-check', *map(str, args)], capture_output=True, text=True)
+
+def test_wheel_and_sdist(tmp_path):
+    done = subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '--outdir', str(tmp_path), str(root)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wheel, sdist = next(tmp_path.glob('*.whl')), next(tmp_path.glob('*.tar.gz'))
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {f'minitrain/{m}.py' for m in modules} <= set(names) and any(n.endswith('LICENSE') for n in names)
+    for dist in (wheel, sdist):
+        target = tmp_path/dist.suffix.strip('.')
+        done = pip('install', '--quiet', '--no-deps', '--no-build-isolation', '--target', target, dist)
+        assert done.returncode == 0, done.stderr
+        done = python(small_fit, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(target)})
+        assert done.returncode == 0 and str(target) in done.stdout, done.stderr
+
+def test_fastcore_2(tmp_path):
+    done = pip('install', '--quiet', '--no-deps', '--target', tmp_path, 'fastcore>=2,<3')
+    if done.returncode: pytest.skip(f'fastcore 2 can not be fetched: {done.stderr.strip().splitlines()[-1]}')
+    done = python(small_fit, env={**os.environ, 'PYTHONPATH': str(tmp_path)})
+    assert done.returncode == 0 and done.stdout.split()[-1].startswith('2.'), done.stdout + done.stderr
+
+def test_notebooks_are_saved_with_ids_and_outputs():
+    for nb in (root/'nbs').glob('*.ipynb'):
+        content = json.loads(nb.read_text(encoding='utf-8'))
+        assert (content['nbformat'], content['nbformat_minor']) == (4, 5) and all(c.get('id') for c in content['cells']), nb.name
+        assert any(c.get('outputs') for c in content['cells'] if c['cell_type'] == 'code'), f'{nb.name} holds no output'
+        assert nb.stat().st_size < 1_000_000
+
+def test_runner_that_replaces_exports_sees_a_broken_module(tmp_path):
+    "A copy of the package with one wrong sign: the notebook's own run stays green, ours must not"
+    spec = importlib.util.spec_from_file_location('run_modules', root/'tests'/'run_modules.py')
+    run_modules = importlib.util.module_from_spec(spec); spec.loader.exec_module(run_modules)
+    assert run_modules.bound_names('import a.b, c as d\ndef f(): x = 1\nclass G: y = 2\nh, (i, j) = 1, (2, 3)\nfor k in h: pass') == \
+        ['a', 'd', 'f', 'G', 'h', 'i', 'j', 'k']
+    nb = root/'nbs'/'00_core.ipynb'
+    text = (root/'minitrain'/'core.py').read_text(encoding='utf-8')
+    assert 'rtol=1e-3' in text
+    package = tmp_path/'minitrain'; package.mkdir()
+    (package/'__init__.py').write_text('')
+    for broken, code in ((True, 1), (False, 0)):
+        (package/'core.py').write_text(text.replace('rtol=1e-3', 'rtol=1e-1') if broken else text, encoding='utf-8')
+        done = subprocess.run([sys.executable, str(root/'tests'/'run_modules.py'), str(nb)], capture_output=True, text=True,
+                              env={**os.environ, 'PYTHONPATH': str(tmp_path)})
+        assert done.returncode == code, done.stderr
