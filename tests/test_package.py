@@ -60,6 +60,7 @@ def test_public_names_have_docstrings():
 small_fit = '''
 import minitrain, torch.nn.functional as F
 from minitrain.all import *
+set_seed(0)
 x, y, xv, yv = synth_data(200)
 data = DataBunch(*get_dls(Dataset(x, y), Dataset(xv, yv), 20), 4)
 run = Runner([Recorder(), AvgStatsCallback(accuracy), ParamScheduler('lr', sched_cos(.5, .1))])
