@@ -6,12 +6,12 @@
 __all__ = ['create_learner', 'get_model_func', 'annealer', 'sched_lin', 'sched_cos', 'sched_no', 'sched_exp', 'cos_1cycle_anneal',
            'sched_values', 'plot_sched', 'combine_scheds', 'Recorder', 'ParamScheduler', 'layer_groups', 'freeze_']
 
-# %% ../nbs/05_anneal.ipynb #fe6bf65e
+# %% ../nbs/05_anneal.ipynb #c8dddaa0
 import bisect, difflib, functools, inspect, math
 from itertools import accumulate
 from collections.abc import Callable
 import torch
-from torch import nn
+from torch import Tensor, nn
 from .callbacks import Callback, DataBunch, Learner, get_model
 from .core import check_whole, draw, listify
 
@@ -62,11 +62,12 @@ def cos_1cycle_anneal(start:float, high:float, end:float) -> list:
     "Two half cosines, up from `start` to `high` and down to `end`; for `combine_scheds`."
     return [sched_cos(start, high), sched_cos(high, end)]
 
-# %% ../nbs/05_anneal.ipynb #608a85e3
+# %% ../nbs/05_anneal.ipynb #e7c49d34
 def sched_values(sched:Callable, # Function of the position in [0,1]
                  epochs:int, iters:int) -> list: # Epochs, and training batches in each
     "The value for each training batch of a fit: what `ParamScheduler` will set."
-    check_whole('epochs', epochs, 1), check_whole('iters', iters, 1)
+    check_whole('epochs', epochs, 1)
+    check_whole('iters', iters, 1)
     return [sched((epoch + batch/iters)/epochs) for epoch in range(epochs) for batch in range(iters)]
 
 def plot_sched(sched, # A schedule, or {name: schedule}
@@ -98,20 +99,31 @@ def combine_scheds(pcts,           # Share of the fit that each takes; they sum 
         return pieces[i][1]((pos - starts[i])/(ends[i] - starts[i]))
     return combined
 
-# %% ../nbs/05_anneal.ipynb #f70f3a0b
+# %% ../nbs/05_anneal.ipynb #6e235151
+def _now(lr):
+    "A rate that is a tensor changes in place: keep a copy."
+    return lr.detach().clone() if isinstance(lr, Tensor) else lr
+
 class Recorder(Callback):
     "Notes each group's learning rate and the loss of every training batch."
     def __init__(self): self._start([])
 
     def _start(self, groups):
-        self.group_names = [g.get('name', f'group {i}') for i, g in enumerate(groups)]
-        self.group_lrs, self._losses, self._pending = [[] for _ in groups], [], []
+        self.group_names, self.group_lrs, self._losses, self._pending = [], [], [], []
+        self._grow(groups)
+
+    def _grow(self, groups):                  # nan for the batches before a group came
+        for i, g in enumerate(groups[len(self.group_lrs):], len(self.group_lrs)):
+            self.group_names.append(g.get('name', f'group {i}'))
+            self.group_lrs.append([math.nan]*(len(self._losses) + len(self._pending)))
 
     def begin_fit(self): self._start(self.opt.param_groups)
 
     def after_batch(self):
         if not self.in_train or self.loss is None: return     # None: stopped before there was one
-        for lrs, group in zip(self.group_lrs, self.opt.param_groups): lrs.append(group['lr'])
+        groups = self.opt.param_groups
+        if len(groups) > len(self.group_lrs): self._grow(groups)
+        for lrs, g in zip(self.group_lrs, groups): lrs.append(_now(g['lr']))
         self._pending.append(self.loss.detach())
 
     def after_epoch(self): self._flush()
@@ -139,21 +151,18 @@ class Recorder(Callback):
     def plot_loss(self, smooth:float=.95, **kwargs): # β of the moving average; the rest is for `draw`
         "Draw the training loss, faint, and its moving average."
         line = {f'moving average (β = {smooth})' if smooth else 'each batch': self.losses}
-        return draw(line, 'Training loss', 'training batch', 'loss', smooth=smooth, **kwargs)
+        return draw(line, 'Training loss', 'training batch', 'loss of the batch', smooth=smooth, **kwargs)
 
-# %% ../nbs/05_anneal.ipynb #0531163b
+# %% ../nbs/05_anneal.ipynb #6b52ff29
 class ParamScheduler(Callback):
     "Sets the hyper-parameter `pname` of the optimiser before each training batch."
-    _order = 1
+    _order = 1                         # after those that change the optimiser or its groups
     def __init__(self, pname:str,   # For instance `'lr'`, `'momentum'`, `'weight_decay'`
                  sched_func):       # Function of the position in [0,1], or a list, one for each group
-        self.pname, self.sched_func = pname, sched_func
+        self.pname, self.sched_func, self.name = pname, sched_func, f'param_scheduler_{pname}'
         for f in listify(sched_func):
             if not callable(f):
                 raise TypeError(f'schedule {f!r} of {pname!r}: give a function of the position')
-
-    @property
-    def name(self): return f'param_scheduler_{self.pname}'
 
     def begin_fit(self):
         groups, scheds = self.opt.param_groups, self.sched_func
@@ -176,13 +185,13 @@ class ParamScheduler(Callback):
         if not isinstance(scheds, (list, tuple)): scheds = [scheds]*len(groups)
         for group, f in zip(groups, scheds): group[self.pname] = f(pos)
 
-# %% ../nbs/05_anneal.ipynb #e1d43a80
+# %% ../nbs/05_anneal.ipynb #b6016f2e
 def layer_groups(model:nn.Module) -> list: # Dicts with 'params' and 'name'
-    "A parameter group for each child of `model` that has parameters: give it to an optimiser."
-    groups = [dict(params=list(m.parameters()), name=f'{name} ({type(m).__name__})')
-              for name, m in model.named_children() if list(m.parameters())]
-    if groups: return groups
-    raise ValueError(f'{type(model).__name__} has no children with parameters: use model.parameters()')
+    "A parameter group for each child of `model` that has parameters, and one for its own: for an optimiser."
+    parts = [(f'{name} ({type(m).__name__})', list(m.parameters())) for name, m in model.named_children()]
+    parts.append((type(model).__name__, list(model.parameters(recurse=False))))    # its own, if it has any
+    if any(params for _, params in parts): return [dict(params=p, name=name) for name, p in parts if p]
+    raise ValueError(f'{type(model).__name__} has no parameters: there is nothing to group')
 
 def freeze_(module:nn.Module, frozen:bool=True) -> nn.Module:
     "Stop the parameters of `module` from learning, or let them again."

@@ -54,7 +54,7 @@ def get_model(data:DataBunch,
     model = nn.Sequential(nn.Linear(x.shape[1], nh), nn.ReLU(), nn.Linear(nh, data.c)).to(x.device)
     return model, optim.SGD(model.parameters(), lr=lr)
 
-# %% ../nbs/04_callbacks.ipynb #ead1164c
+# %% ../nbs/04_callbacks.ipynb #ebb1a179
 EVENTS = ('begin_fit', 'begin_epoch', 'begin_batch', 'after_pred', 'after_loss', 'after_backward',
           'after_step', 'after_batch', 'begin_validate', 'after_epoch', 'after_fit')
 STATE = ('learn', 'model', 'opt', 'loss_func', 'data', 'xb', 'yb', 'pred', 'loss', 'epoch', 'epochs',
@@ -74,32 +74,37 @@ class Callback():
 
     @property
     def name(self) -> str:
-        "The class name in snake case, without its `Callback`."
-        return _class_name(self)
+        "The class name in snake case, without its `Callback`, unless another is set."
+        return self.__dict__.get('_name') or _class_name(self)
+    @name.setter
+    def name(self, name): self._name = name
 
     def __getattr__(self, k):             # only called for what is not found here
         if k in EVENTS or k.startswith('__'): raise AttributeError(k)   # asked often: answer fast
         run = self.__dict__.get('run')
         if run is not None and hasattr(run, k): return getattr(run, k)
-        near = difflib.get_close_matches(k, [*STATE, *self.__dict__], 1)
+        if k in STATE:
+            if run is not None: raise AttributeError(f'{k!r} is not set yet: it comes during a fit')
+        elif hasattr(type(self), k): object.__getattribute__(self, k)     # a property that failed: say how
+        near = difflib.get_close_matches(k, {*STATE, *self.__dict__} - {k}, 1)
         raise AttributeError(f'{type(self).__name__} has no {k!r}, ' +
             ('and neither has its runner' if run is not None else 'and no runner yet: pass it to a Runner') +
             (f'; did you mean {near[0]!r}?' if near else ''))
 
 for _name in STATE: setattr(Callback, _name, _of_runner(_name))
 
-# %% ../nbs/04_callbacks.ipynb #a4f49800
+# %% ../nbs/04_callbacks.ipynb #8f62c132
 class TrainEvalCallback(Callback):
     "Sets the model's mode and counts: `n_iter` training batches, `n_epochs` epochs, as a float, both exact."
     _order = -100                         # everyone else wants to read these
     def begin_fit(self):
-        (epoch, batch), iters = self.run.start, len(self.data.train_dl)
-        if iters == 0: raise ValueError('the training loader has no batches: give it some data')
-        self.run.n_iter, self.run.n_epochs = epoch*iters + batch, epoch + batch/iters
+        if len(self.data.train_dl) == 0: raise ValueError('the training loader has no batches: give it data')
         self.run.in_train = False
 
     def begin_epoch(self):
-        self.run.n_epochs, self.run.in_train = float(self.epoch), True
+        first, batch = self.run.start
+        into = batch/len(self.data.train_dl) if self.epoch == first else 0.
+        self.run.n_epochs, self.run.in_train = self.epoch + into, True
         self.model.train()
 
     def after_batch(self):
@@ -111,7 +116,7 @@ class TrainEvalCallback(Callback):
         self.run.in_train = False
         self.model.eval()
 
-# %% ../nbs/04_callbacks.ipynb #123b3d93
+# %% ../nbs/04_callbacks.ipynb #66293bfb
 def _name_of(cb) -> str:
     name = getattr(cb, 'name', None)
     return name if isinstance(name, str) else _class_name(cb)
@@ -125,9 +130,16 @@ def _check_callback(cb):
         if m.startswith(('begin_', 'after_')) and m not in EVENTS and callable(getattr(cb, m)):
             nearest = difflib.get_close_matches(m, EVENTS, 1, 0)[0]
             raise ValueError(f'{kind}.{m} is no event: did you mean {nearest!r}?')
+    for e in EVENTS:
+        if not callable(getattr(cb, e, print)):
+            raise TypeError(f'{kind}.{e} is {getattr(cb, e)!r}: an event wants a method')
     if not isinstance(cb, Callback) and not any(hasattr(cb, e) for e in EVENTS):
         raise TypeError(f'{cb!r} is no callback: it has no method named after an event, {", ".join(EVENTS)}' +
                         ('; a function that makes one goes into cb_funcs' if callable(cb) else ''))
+
+def _introduce(cb, run):
+    if hasattr(cb, 'set_runner'): cb.set_runner(run)
+    else: cb.run = run                        # a plain object needn't know how to be introduced
 
 def _of_learner(name:str) -> property:
     return property(lambda run: getattr(run.learn, name), lambda run, value: setattr(run.learn, name, value))
@@ -141,34 +153,33 @@ def _made_by(cb_func):
     if callable(cb_func): return cb_func()
     raise TypeError(f'{cb_func!r} makes no callback: cb_funcs wants classes or functions, cbs instances')
 
-# %% ../nbs/04_callbacks.ipynb #1424b34d
+# %% ../nbs/04_callbacks.ipynb #3bf620ad
 class _Events:
     "Sends events to callbacks; their handlers are found and ordered when a fit starts, not in a step."
     def add_cb(self, cb):
         "Add callback `cb`; during a fit it sees the events from the next one on."
         _check_callback(cb)
         name = _name_of(cb)
-        if name in [_name_of(o) for o in self.cbs]:
-            raise ValueError(f'there is a callback named {name!r} already: give one of them another name')
+        if name in self._names:
+            raise ValueError(f'there is a callback named {name!r} already: set another .name')
         if hasattr(type(self), name) or name in self.__dict__ or name in EVENTS + STATE:
             raise ValueError(f'{name!r} is a name of the Runner: give the callback another')
-        self.cbs.append(cb)
+        _introduce(cb, self)                  # which may refuse
+        self.cbs, self._names = [*self.cbs, cb], {**self._names, name: cb}
         setattr(self, name, cb)
         self._resolve()
 
     def remove_cb(self, cb):
         "Remove callback `cb`, one of `cbs`."
-        if not any(o is cb for o in self.cbs):
-            raise ValueError(f'{cb!r} is not one of the callbacks: {[_name_of(o) for o in self.cbs]}')
+        names = [k for k, o in self._names.items() if o is cb]
+        if not names: raise ValueError(f'{cb!r} is not one of the callbacks: {", ".join(self._names)}')
         self.cbs = [o for o in self.cbs if o is not cb]
-        delattr(self, _name_of(cb))
+        delattr(self, names[0])
+        del self._names[names[0]]
         self._resolve()
 
     def _resolve(self):
         cbs = sorted(self.cbs, key=lambda cb: getattr(cb, '_order', 0))
-        for cb in cbs:
-            if hasattr(cb, 'set_runner'): cb.set_runner(self)
-            else: cb.run = self               # a plain object needn't know how to be introduced
         found = {e: [(cb, getattr(cb, e, None)) for cb in cbs] for e in EVENTS}
         self._handlers = {e: tuple((cb, h) for cb, h in pairs if h is not None) for e, pairs in found.items()}
 
@@ -176,7 +187,7 @@ class _Events:
         "Send `event`; True as soon as a callback returns it."
         for cb, handler in self._handlers[event]:
             try: res = handler()
-            except Exception as e:
+            except BaseException as e:
                 self._note(e, cb, event)
                 raise
             if res is not None and self._says_stop(res, cb, event): return True
@@ -193,20 +204,20 @@ class _Events:
         "Send after_fit to every callback, whatever others do; raise the first failure unless `error` did."
         first = error
         for cb, handler in self._handlers['after_fit']:
-            try: handler()
+            try: self._says_stop(handler() or False, cb, 'after_fit')
             except BaseException as e:
                 self._note(e, cb, 'after_fit')
                 if first is not None: first.add_note(f'and {_name_of(cb)!r} failed at after_fit: {e!r}')
                 first = first or e
         if first is not error: raise first
 
-# %% ../nbs/04_callbacks.ipynb #6efc55dc
+# %% ../nbs/04_callbacks.ipynb #d10b23aa
 class Runner(_Events):
     "The training loop. At each event it asks its callbacks; what they replace on it is what it goes on with."
     def __init__(self,
                  cbs=None,       # Callbacks: one or several; each is an attribute under its name
                  cb_funcs=None): # Classes or functions that make one
-        self.learn, self.cbs, self.stop, self.in_train, self.start = None, [], False, False, (0, 0)
+        self.learn, self.cbs, self._names, self.stop, self.in_train = None, [], {}, False, False
         for cb in [TrainEvalCallback(), *listify(cbs), *map(_made_by, listify(cb_funcs))]: self.add_cb(cb)
 
     model, opt, loss_func, data = map(_of_learner, ('model', 'opt', 'loss_func', 'data'))
@@ -216,7 +227,9 @@ class Runner(_Events):
             start:tuple=(0, 0)):   # (epoch, batch) at which to begin
         "Train `learn`. After it, also after an error, the runner's state can be read."
         self.epochs, self.learn, self.start = check_whole('epochs', epochs, 0), learn, start
-        (self.epoch, self.batch), self.n_step, self.stop = start, 0, False
+        self.n_step, self.stop = 0, False
+        self._place()
+        for cb in self.cbs: _introduce(cb, self)
         self._resolve()
         try: self._fit()
         except BaseException as e:
@@ -225,14 +238,29 @@ class Runner(_Events):
         self._finish()
 
     def _fit(self):
+        self.opt.zero_grad()                  # an interrupted fit may have left gradients
         if self('begin_fit'): return
-        first, batch = self.start             # read after begin_fit, where a callback may have set it
+        first, batch = self._place()          # again: a callback may have set another start
         for self.epoch in range(first, self.epochs):
-            if not self('begin_epoch'): self.all_batches(self.data.train_dl, batch)
-            batch, valid_dl = 0, self.data.valid_dl
+            if self('begin_epoch'): self.stop = False
+            else: self.all_batches(self.data.train_dl, batch)
+            batch = 0
             with torch.no_grad():
-                if not self('begin_validate') and valid_dl is not None: self.all_batches(valid_dl)
+                if self('begin_validate') or self.data.valid_dl is None: self.stop = False
+                else: self.all_batches(self.data.valid_dl)
             if self('after_epoch'): break
+
+    def _place(self) -> tuple:
+        "Check `start` and set the counters to it."
+        iters = len(self.data.train_dl)
+        try: self.epoch, self.batch = (check_whole('start', o, 0) for o in self.start)
+        except (TypeError, ValueError): self.epoch = -1
+        if not 0 <= self.epoch <= self.epochs or self.batch >= max(iters, 1):
+            raise ValueError(f'start {self.start!r}: give (epoch, batch), epoch from 0 to {self.epochs}, '
+                             f'batch from 0 to {iters - 1}')
+        self.n_iter = self.epoch*iters + self.batch
+        self.n_epochs = self.epoch + self.batch/max(iters, 1)
+        return self.epoch, self.batch
 
     def all_batches(self, dl, start:int=0):
         "One pass over `dl`, from batch `start` on, until `stop` is set."
@@ -297,24 +325,28 @@ class AvgStats():
         if not self.count: return ''
         return f"{'train' if self.in_train else 'valid'}: [{', '.join(f'{o:.4f}' for o in self.avg_stats)}]"
 
-# %% ../nbs/04_callbacks.ipynb #8959a57c
+# %% ../nbs/04_callbacks.ipynb #e71bfe26
 class AvgStatsCallback(Callback):
     "Prints the averages of each epoch; the last ones stay in `train_stats` and `valid_stats`."
     def __init__(self, metrics,                # As for `AvgStats`
                  log:Callable=print):          # Called with each line
         self.train_stats, self.valid_stats, self.log = AvgStats(metrics, True), AvgStats(metrics, False), log
+        self.done = False                      # with the epoch whose averages these are?
 
     def begin_epoch(self):
         self.train_stats.reset()
         self.valid_stats.reset()
+        self.done = False
 
     def after_loss(self):
+        if self.done: self.begin_epoch()       # which another callback's True had kept from us
         stats = self.train_stats if self.in_train else self.valid_stats
         with torch.no_grad(): stats.accumulate(self.run)
 
     def after_epoch(self):
         for stats in (self.train_stats, self.valid_stats):
-            if stats.count: self.log(str(stats))
+            if stats.count and not self.done: self.log(str(stats))
+        self.done = True
 
 # %% ../nbs/04_callbacks.ipynb #554b0435
 @torch.no_grad()

@@ -66,10 +66,11 @@ def check_whole(name:str, value, least:int) -> int: # `value` as an int
     if not whole: raise ValueError(f'{name} {value!r}: give a whole number from {least} up')
     return int(value)
 
-# %% ../nbs/00_core.ipynb #03319c83
+# %% ../nbs/00_core.ipynb #8f6fbe6e
 def set_seed(seed:int): # Any whole number from 0 to 2³²-1
     "Seed Python's, numpy's and PyTorch's generators with `seed`."
-    if not 0 <= seed < 2**32: raise ValueError(f'seed {seed!r}: give a whole number from 0 to 2**32 - 1')
+    seed = check_whole('seed', seed, 0)
+    if seed >= 2**32: raise ValueError(f'seed {seed}: give a whole number below 2**32')
     random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #dbdb09c2

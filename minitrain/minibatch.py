@@ -6,8 +6,8 @@
 __all__ = ['nll', 'logsumexp', 'log_softmax', 'accuracy', 'Optimizer', 'Dataset', 'Sampler', 'collate', 'DataLoader', 'validate',
            'fit', 'get_dls', 'Flatten']
 
-# %% ../nbs/03_minibatch_training.ipynb #b297dbd7
-import hashlib
+# %% ../nbs/03_minibatch_training.ipynb #ba80ab50
+import copy, hashlib
 from itertools import islice
 import torch
 from torch import Tensor
@@ -48,17 +48,19 @@ def accuracy(out:Tensor, # Scores, (n,c)
                          'want (n,c) and (n,)')
     return (out.argmax(-1) == yb).float().mean()
 
-# %% ../nbs/03_minibatch_training.ipynb #400df50d
+# %% ../nbs/03_minibatch_training.ipynb #96189036
+def _tensors(o) -> list: return [o] if isinstance(o, Tensor) else list(o)
+
 class Optimizer():
     "Plain gradient descent, p ← p − lr·grad, with PyTorch's `param_groups`."
     def __init__(self,
                  params,        # Tensors, or PyTorch's groups: dicts of 'params' and, if it differs, 'lr'
                  lr:float=.5):  # Learning rate of the groups that don't name their own
+        if isinstance(params, Tensor): raise TypeError('params is a tensor: give a list of tensors')
         params = list(params)
         if not params: raise ValueError('no parameters: give model.parameters()')
         groups = params if isinstance(params[0], dict) else [dict(params=params)]
-        self.param_groups = [dict(lr=lr, **{**g, 'params': list(g['params'])}) if 'lr' not in g
-                             else {**g, 'params': list(g['params'])} for g in groups]
+        self.param_groups = [{'lr': lr, **g, 'params': _tensors(g['params'])} for g in groups]
 
     @torch.no_grad()
     def step(self):
@@ -72,7 +74,7 @@ class Optimizer():
         for g in self.param_groups:
             for p in g['params']: p.grad = None
 
-# %% ../nbs/03_minibatch_training.ipynb #36b47141
+# %% ../nbs/03_minibatch_training.ipynb #67494fed
 class Dataset():
     "Inputs and their targets, indexed together."
     def __init__(self,
@@ -94,10 +96,12 @@ class Dataset():
     def device(self): return getattr(self.x, 'device', None)
 
     def to(self, device): # For instance `'cuda'`
-        "This data set with its tensors on `device`."
-        return Dataset(self.x.to(device), self.y.to(device))
+        "A copy of this data set, of the same class, with its tensors on `device`."
+        new = copy.copy(self)
+        new.x, new.y = self.x.to(device), self.y.to(device)
+        return new
 
-# %% ../nbs/03_minibatch_training.ipynb #c55e1c40
+# %% ../nbs/03_minibatch_training.ipynb #3277f2c7
 def _mix(*numbers) -> int:
     "A seed below 2⁶³ from several numbers: neighbours get unrelated seeds."
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), 'big') >> 1
@@ -112,7 +116,8 @@ class Sampler():
         self.n, self.bs, self.shuffle, self.drop_last = len(ds), check_whole('bs', bs, 1), shuffle, drop_last
         if self.n == 0: raise ValueError('an empty data set (0 items): give at least one')
         if len(self) == 0: raise ValueError(f'drop_last with bs {bs} leaves nothing of {self.n} items')
-        self.seed = int(torch.randint(2**62, ())) if seed is None and shuffle else seed
+        if seed is None: seed = int(torch.randint(2**62, ())) if shuffle else 0
+        self.seed = check_whole('seed', seed, 0)
         self.epoch, self.device = 0, getattr(ds, 'device', None)
 
     def __len__(self): return self.n//self.bs if self.drop_last else -(-self.n//self.bs)
@@ -138,7 +143,7 @@ def _at_once(ds, collate_fn) -> bool:
     plain = type(ds).__getitem__ is Dataset.__getitem__
     return plain and isinstance(ds.x, Tensor) and isinstance(ds.y, Tensor) and collate_fn in (None, collate)
 
-# %% ../nbs/03_minibatch_training.ipynb #ad7769c2
+# %% ../nbs/03_minibatch_training.ipynb #0ca5f165
 class DataLoader():
     "Batches from `ds`; each `iter` is one epoch."
     def __init__(self, ds,
@@ -160,7 +165,9 @@ class DataLoader():
         elif bs is not None: self.batches = BatchSampler(sampler, check_whole('bs', bs, 1), drop_last)
         elif drop_last: raise ValueError('drop_last with a sampler of batches: let the sampler drop')
         else: self.batches = sampler
-        self.at_once = _at_once(ds, collate_fn)
+        self.at_once, self.n_iters = _at_once(ds, collate_fn), 0
+        self.worker_seed = getattr(self.batches, 'seed', None)
+        if self.worker_seed is None and num_workers: self.worker_seed = int(torch.randint(2**62, ()))
         self.collate_fn = collate_fn or (collate if self.at_once else default_collate)
 
     dataset = property(lambda self: self.ds)
@@ -184,12 +191,13 @@ class DataLoader():
     def _one_by_one(self, b): return self.collate_fn([self.ds[i] for i in b.tolist()])
 
     def _from_workers(self, batches):
-        seed, epoch = getattr(self.batches, 'seed', 0), getattr(self.batches, 'epoch', 0)
+        self.n_iters += 1                      # for samplers that don't count their epochs
+        seed = _mix(self.worker_seed, getattr(self.batches, 'epoch', self.n_iters))
         return iter(TorchDataLoader(self.ds, batch_sampler=(b.tolist() for b in batches), **self.kwargs,
                                     collate_fn=self.collate_fn, num_workers=self.num_workers,
-                                    generator=torch.Generator().manual_seed(_mix(seed, epoch))))
+                                    generator=torch.Generator().manual_seed(seed)))
 
-# %% ../nbs/03_minibatch_training.ipynb #20160953
+# %% ../nbs/03_minibatch_training.ipynb #18326aa6
 @torch.no_grad()
 def validate(model,       # Called on each batch; left in evaluation mode
              loss_func,   # `loss_func(pred, yb)`, a mean over the batch
@@ -201,6 +209,7 @@ def validate(model,       # Called on each batch; left in evaluation mode
     for xb, yb in valid_dl:
         pred, nb = model(xb), len(xb)
         loss, acc, count = loss + loss_func(pred, yb)*nb, acc + accuracy(pred, yb)*nb, count + nb
+    if not count: raise ValueError('valid_dl has no batches: give it some data')
     return float(loss/count), float(acc/count)
 
 def fit(epochs:int,  # Passes over `train_dl`; 0 only validates

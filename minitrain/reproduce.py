@@ -111,7 +111,7 @@ def table(key:str, measured:dict) -> str: # A key of `LESSON`; by column, a list
         lines.append(f'{e + 1:5d}' + ''.join(f'{lesson(c, e):>10}{ours(c, e):>{width}}' for c in COLUMNS))
     return '\n'.join(lines)
 
-# %% ../nbs/16_reproduce.ipynb #3c3d6ced
+# %% ../nbs/16_reproduce.ipynb #acc1edcd
 def _figure():
     from matplotlib.figure import Figure
     fig = Figure(figsize=(7, 3.2), layout='constrained', dpi=120)
@@ -139,14 +139,15 @@ def save_plots(out:Path,       # Folder
             last, spread = [run[-1] for run in m['valid_acc']], [i + (j % 9 - 4)/16 for j in range(n)]
             ax.plot(last[:n], spread, '.', alpha=.35, color=f'C{i}')
             ax.plot(LESSON[k]['valid_acc'][-1], i, 'D', color='k', label=None if i else 'the lesson')
-        ax.set(title=f'One dot a run, {n} runs of each recipe', xlabel='final valid accuracy (share of 10,000 images)')
-        ax.set_yticks(range(len(names)), [n.replace(': ', '\n', 1) for n in names.values()], fontsize='x-small')
+        ax.set(title=f'One dot a run, {n} runs of each recipe',
+               xlabel='final valid accuracy (share of 10,000 images)')
+        ax.set_yticks(range(len(names)), [s.replace(': ', '\n', 1) for s in names.values()], fontsize='x-small')
         ax.invert_yaxis()
         ax.legend(fontsize='small', loc='lower left')
     for name, fig in figs.items(): fig.savefig(out/name)
     return [out/name for name in figs]
 
-# %% ../nbs/16_reproduce.ipynb #82eb27f0
+# %% ../nbs/16_reproduce.ipynb #dac6e138
 def _parser():
     p = argparse.ArgumentParser(
         'minitrain', description="Train the lesson's runs on MNIST and print its figures beside ours.",
@@ -189,6 +190,7 @@ def main(argv=None) -> int: # Arguments, `sys.argv[1:]` where None → exit stat
     parser = _parser()
     args = parser.parse_args(argv)
     if args.repeat < 1: parser.error(f'--repeat {args.repeat}: give a whole number from 1 up')
+    args.only = list(dict.fromkeys(args.only))         # each once
     if args.seed is None: args.seed = int.from_bytes(os.urandom(3), 'big')
     most = 2**32 - args.repeat*len(LESSON)
     if not 0 <= args.seed <= most: parser.error(f'--seed {args.seed}: give a whole number from 0 to {most}')

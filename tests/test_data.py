@@ -106,6 +106,14 @@ def test_own_file(pickled, tmp_path):
     (tmp_path/'b').mkdir(); (tmp_path/'b'/'mnist.pkl.gz').write_bytes(b'something else')
     with pytest.raises(data.DataError, match='mnist.pkl.gz: another file'): data.get_data(tmp_path/'b', mirrors=[])
 
+def test_folder_that_can_not_be_searched(tmp_path):
+    folder = tmp_path/'closed'/'data'
+    p = python(read_only.replace('print(', 'try: print(') + 'except data.DataError as e: print("said:", e)', folder,
+               preexec_fn=lambda: (folder.parent.mkdir(), folder.parent.chmod(0)))
+    out, err = p.communicate(timeout=60)
+    folder.parent.chmod(0o755)
+    assert out.startswith('said: MNIST could not be fetched') and 'Permission denied' in out and 'MINITRAIN_DATA' in out, err
+
 def test_no_pickle_after_the_first_load(tmp_path, monkeypatch):
     data._save(tmp_path/'mnist.u8', rows)
     monkeypatch.setattr(pickle, 'loads', lambda *args, **kwargs: pytest.fail('unpickled'))

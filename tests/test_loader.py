@@ -37,6 +37,14 @@ def test_noise_of_workers_differs_by_epoch_and_repeats_by_seed():
     assert noise[0] != noise[1]
     assert torch.equal(state, torch.get_rng_state())
 
+def test_noise_of_workers_with_a_sampler_of_pytorch():
+    def noise(seed):
+        torch.manual_seed(seed)
+        dl = DataLoader(Noisy(), 4, sampler=torch.utils.data.SequentialSampler(Noisy()), num_workers=2)
+        return [[v for xb, _ in dl for v in xb.flatten().tolist()] for _ in range(2)]
+    a, again, other = noise(1), noise(1), noise(2)
+    assert a == again and a[0] != a[1] and a != other
+
 def test_options_reach_the_workers():
     seen = list(DataLoader(Noisy(), 4, num_workers=1, worker_init_fn=seed_7, timeout=60))
     torch.manual_seed(7)
