@@ -147,7 +147,7 @@ def save_plots(out:Path,       # Folder
     for name, fig in figs.items(): fig.savefig(out/name)
     return [out/name for name in figs]
 
-# %% ../nbs/16_reproduce.ipynb #dac6e138
+# %% ../nbs/16_reproduce.ipynb #106276c6
 def _parser():
     p = argparse.ArgumentParser(
         'minitrain', description="Train the lesson's runs on MNIST and print its figures beside ours.",
@@ -182,6 +182,7 @@ def _run(args):
     runs = {k: dict(recipe=describe(LESSON[k]), n=args.repeat, **m) for k, m in measured.items()}
     numbers = args.out/'lesson_runs.json'
     numbers.write_text(json.dumps(dict(env, first_seed=args.seed, runs=runs)).replace('}, "', '},\n"') + '\n')
+    if args.repeat == 1: print('\nEach of these is one draw: minitrain --repeat 20 gives mean ± sd.')
     saved = ', '.join(map(str, [*plots, numbers]))
     print(f'\n{time.perf_counter() - start:.0f} s of training. Saved: {saved}')
 
