@@ -1,5 +1,5 @@
 "The command as a process: what it prints, saves and returns."
-import os, signal, subprocess, sys, time
+import fcntl, os, pty, signal, struct, subprocess, sys, termios, time
 from pathlib import Path
 import pytest
 
@@ -16,6 +16,19 @@ def test_prints_and_saves(tmp_path):
     again = run('--only', '05c', '--seed', 1, cwd=tmp_path)
     table = lambda text: [l for l in text.splitlines() if l[:5].strip().isdigit()]
     assert table(again.stdout) == table(done.stdout) and len(table(done.stdout)) == 3
+
+def test_progress_bar_on_a_terminal(tmp_path):
+    pid, fd = pty.fork()
+    if pid == 0: os.execv(command[0], [*command, '--only', '05c', '--out', str(tmp_path)])
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', 40, 120, 0, 0))
+    seen = b''
+    while True:
+        try: part = os.read(fd, 4096)
+        except OSError: break                            # how Linux says that the other end is closed
+        if not part: break
+        seen += part
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert '/294 [' in seen.decode() and 'batch/s' in seen.decode()
 
 def test_help_and_wrong_arguments(tmp_path):
     assert run('--help').returncode == 0 and 'usage: minitrain' in run('--help').stdout
