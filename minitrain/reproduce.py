@@ -147,7 +147,7 @@ def save_plots(out:Path,       # Folder
     for name, fig in figs.items(): fig.savefig(out/name)
     return [out/name for name in figs]
 
-# %% ../nbs/16_reproduce.ipynb #106276c6
+# %% ../nbs/16_reproduce.ipynb #a17a8fdd
 def _parser():
     p = argparse.ArgumentParser(
         'minitrain', description="Train the lesson's runs on MNIST and print its figures beside ours.",
@@ -163,6 +163,7 @@ def _parser():
     p.add_argument('--version', action='version', version=f'minitrain {__version__}')
     return p
 
+# %% ../nbs/16_reproduce.ipynb #830300b6
 def _run(args):
     args.out.mkdir(parents=True, exist_ok=True)
     from minitrain.data import get_data
