@@ -51,7 +51,10 @@ def test_device_that_is_not_there(tmp_path):
 def test_ctrl_c_leaves_no_traceback(tmp_path, when):
     p = subprocess.Popen([*command, '--repeat', '50'], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                          env=dict(os.environ, PYTHONUNBUFFERED='1'))
-    if when == 'at once': time.sleep(.7)                 # while torch is being imported, or just after
+    if when == 'at once':                                # while torch is being imported, or just after
+        maps, end = Path(f'/proc/{p.pid}/maps'), time.monotonic() + 10
+        if not maps.exists(): time.sleep(1)
+        while maps.exists() and 'libtorch' not in maps.read_text() and time.monotonic() < end: time.sleep(.01)
     else: assert 'first seed' in p.stdout.readline(); time.sleep(1)
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=60)
