@@ -99,7 +99,7 @@ def combine_scheds(pcts,           # Share of the fit that each takes; they sum 
         return pieces[i][1]((pos - starts[i])/(ends[i] - starts[i]))
     return combined
 
-# %% ../nbs/05_anneal.ipynb #6e235151
+# %% ../nbs/05_anneal.ipynb #d86df1d8
 def _now(lr):
     "A rate that is a tensor changes in place: keep a copy."
     return lr.detach().clone() if isinstance(lr, Tensor) else lr
@@ -141,11 +141,12 @@ class Recorder(Callback):
     @property
     def lrs(self) -> list:                # Floats, one a training batch
         "The rates of the last group so far."
-        return self.group_lrs[-1] if self.group_lrs else []
+        return [float(o) for o in self.group_lrs[-1]] if self.group_lrs else []
 
     def plot_lr(self, **kwargs):          # For `draw`
         "Draw the learning rate of each group."
-        lines = dict(zip(self.group_names, self.group_lrs)) if len(self.group_lrs) > 1 else self.lrs
+        groups = {k: [float(o) for o in lrs] for k, lrs in zip(self.group_names, self.group_lrs)}
+        lines = groups if len(groups) > 1 else self.lrs
         return draw(lines, 'Learning rate', 'training batch', 'learning rate', **kwargs)
 
     def plot_loss(self, smooth:float=.95, **kwargs): # β of the moving average; the rest is for `draw`
@@ -153,7 +154,7 @@ class Recorder(Callback):
         line = {f'moving average (β = {smooth})' if smooth else 'each batch': self.losses}
         return draw(line, 'Training loss', 'training batch', 'loss of the batch', smooth=smooth, **kwargs)
 
-# %% ../nbs/05_anneal.ipynb #6b52ff29
+# %% ../nbs/05_anneal.ipynb #d23a97d9
 class ParamScheduler(Callback):
     "Sets the hyper-parameter `pname` of the optimiser before each training batch."
     _order = 1                         # after those that change the optimiser or its groups
@@ -183,7 +184,7 @@ class ParamScheduler(Callback):
         "Set it for the position that the fit has reached."
         pos, groups, scheds = self.n_epochs/self.epochs, self.opt.param_groups, self.sched_func
         if not isinstance(scheds, (list, tuple)): scheds = [scheds]*len(groups)
-        for group, f in zip(groups, scheds): group[self.pname] = f(pos)
+        for group, f in zip(groups, scheds, strict=True): group[self.pname] = f(pos)
 
 # %% ../nbs/05_anneal.ipynb #b6016f2e
 def layer_groups(model:nn.Module) -> list: # Dicts with 'params' and 'name'

@@ -93,18 +93,13 @@ class Callback():
 
 for _name in STATE: setattr(Callback, _name, _of_runner(_name))
 
-# %% ../nbs/04_callbacks.ipynb #8f62c132
+# %% ../nbs/04_callbacks.ipynb #e1439d89
 class TrainEvalCallback(Callback):
     "Sets the model's mode and counts: `n_iter` training batches, `n_epochs` epochs, as a float, both exact."
     _order = -100                         # everyone else wants to read these
-    def begin_fit(self):
-        if len(self.data.train_dl) == 0: raise ValueError('the training loader has no batches: give it data')
-        self.run.in_train = False
-
     def begin_epoch(self):
-        first, batch = self.run.start
-        into = batch/len(self.data.train_dl) if self.epoch == first else 0.
-        self.run.n_epochs, self.run.in_train = self.epoch + into, True
+        self.run.n_epochs = max(self.n_epochs, float(self.epoch))    # greater where a fit starts inside an epoch
+        self.run.in_train = True
         self.model.train()
 
     def after_batch(self):
@@ -153,7 +148,7 @@ def _made_by(cb_func):
     if callable(cb_func): return cb_func()
     raise TypeError(f'{cb_func!r} makes no callback: cb_funcs wants classes or functions, cbs instances')
 
-# %% ../nbs/04_callbacks.ipynb #3bf620ad
+# %% ../nbs/04_callbacks.ipynb #7906dd88
 class _Events:
     "Sends events to callbacks; their handlers are found and ordered when a fit starts, not in a step."
     def add_cb(self, cb):
@@ -204,14 +199,16 @@ class _Events:
         "Send after_fit to every callback, whatever others do; raise the first failure unless `error` did."
         first = error
         for cb, handler in self._handlers['after_fit']:
-            try: self._says_stop(handler() or False, cb, 'after_fit')
+            try:
+                res = handler()
+                if res is not None: self._says_stop(res, cb, 'after_fit')
             except BaseException as e:
                 self._note(e, cb, 'after_fit')
                 if first is not None: first.add_note(f'and {_name_of(cb)!r} failed at after_fit: {e!r}')
                 first = first or e
         if first is not error: raise first
 
-# %% ../nbs/04_callbacks.ipynb #d10b23aa
+# %% ../nbs/04_callbacks.ipynb #ce905b50
 class Runner(_Events):
     "The training loop. At each event it asks its callbacks; what they replace on it is what it goes on with."
     def __init__(self,
@@ -227,7 +224,7 @@ class Runner(_Events):
             start:tuple=(0, 0)):   # (epoch, batch) at which to begin
         "Train `learn`. After it, also after an error, the runner's state can be read."
         self.epochs, self.learn, self.start = check_whole('epochs', epochs, 0), learn, start
-        self.n_step, self.stop = 0, False
+        self.n_step, self.stop, self.in_train = 0, False, False
         self._place()
         for cb in self.cbs: _introduce(cb, self)
         self._resolve()
@@ -253,13 +250,13 @@ class Runner(_Events):
     def _place(self) -> tuple:
         "Check `start` and set the counters to it."
         iters = len(self.data.train_dl)
+        if iters == 0: raise ValueError('the training loader has no batches: give it data')
         try: self.epoch, self.batch = (check_whole('start', o, 0) for o in self.start)
         except (TypeError, ValueError): self.epoch = -1
-        if not 0 <= self.epoch <= self.epochs or self.batch >= max(iters, 1):
+        if not 0 <= self.epoch <= self.epochs or self.batch >= iters:
             raise ValueError(f'start {self.start!r}: give (epoch, batch), epoch from 0 to {self.epochs}, '
                              f'batch from 0 to {iters - 1}')
-        self.n_iter = self.epoch*iters + self.batch
-        self.n_epochs = self.epoch + self.batch/max(iters, 1)
+        self.n_iter, self.n_epochs = self.epoch*iters + self.batch, self.epoch + self.batch/iters
         return self.epoch, self.batch
 
     def all_batches(self, dl, start:int=0):

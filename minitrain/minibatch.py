@@ -143,7 +143,7 @@ def _at_once(ds, collate_fn) -> bool:
     plain = type(ds).__getitem__ is Dataset.__getitem__
     return plain and isinstance(ds.x, Tensor) and isinstance(ds.y, Tensor) and collate_fn in (None, collate)
 
-# %% ../nbs/03_minibatch_training.ipynb #0ca5f165
+# %% ../nbs/03_minibatch_training.ipynb #c2efbf0e
 class DataLoader():
     "Batches from `ds`; each `iter` is one epoch."
     def __init__(self, ds,
@@ -165,7 +165,7 @@ class DataLoader():
         elif bs is not None: self.batches = BatchSampler(sampler, check_whole('bs', bs, 1), drop_last)
         elif drop_last: raise ValueError('drop_last with a sampler of batches: let the sampler drop')
         else: self.batches = sampler
-        self.at_once, self.n_iters = _at_once(ds, collate_fn), 0
+        self.at_once, self.passes = _at_once(ds, collate_fn), 0
         self.worker_seed = getattr(self.batches, 'seed', None)
         if self.worker_seed is None and num_workers: self.worker_seed = int(torch.randint(2**62, ()))
         self.collate_fn = collate_fn or (collate if self.at_once else default_collate)
@@ -191,8 +191,8 @@ class DataLoader():
     def _one_by_one(self, b): return self.collate_fn([self.ds[i] for i in b.tolist()])
 
     def _from_workers(self, batches):
-        self.n_iters += 1                      # for samplers that don't count their epochs
-        seed = _mix(self.worker_seed, getattr(self.batches, 'epoch', self.n_iters))
+        self.passes += 1                       # for samplers that don't count their epochs
+        seed = _mix(self.worker_seed, getattr(self.batches, 'epoch', self.passes))
         return iter(TorchDataLoader(self.ds, batch_sampler=(b.tolist() for b in batches), **self.kwargs,
                                     collate_fn=self.collate_fn, num_workers=self.num_workers,
                                     generator=torch.Generator().manual_seed(seed)))

@@ -34,7 +34,7 @@ def describe(spec:dict) -> str: # One of `LESSON`
     rate = '→'.join(f'{o:g}' for o in lr) + ' (cosine)' if isinstance(lr, tuple) else f'{lr:g}'
     return f"{spec['title']}: bs {spec['bs']}, lr {rate}, {spec['epochs']} epochs"
 
-# %% ../nbs/16_reproduce.ipynb #a8d08653
+# %% ../nbs/16_reproduce.ipynb #30b5f1ed
 class _Bar:
     "A progress bar over the training batches of a fit, on a terminal."
     def __init__(self, title): self.title = title
@@ -59,11 +59,10 @@ def train_lesson(spec:dict,   # One of `LESSON`
                  device=None, # For instance `'cuda'`
                 ):            # A `Runner`: averages in `.history.columns`, rates and losses in `.recorder`
     "Train one of the lesson's runs."
-    from functools import partial
     import torch.nn.functional as F
     from minitrain.anneal import (ParamScheduler, Recorder, combine_scheds, cos_1cycle_anneal, create_learner,
-                                  sched_no)
-    from minitrain.callbacks import AvgStatsCallback, DataBunch, Runner, get_model
+                                  get_model_func, sched_no)
+    from minitrain.callbacks import AvgStatsCallback, DataBunch, Runner
     from minitrain.core import set_seed
     from minitrain.minibatch import Dataset, accuracy, get_dls
     set_seed(seed)
@@ -71,7 +70,7 @@ def train_lesson(spec:dict,   # One of `LESSON`
     dls = get_dls(Dataset(x_train, y_train), Dataset(x_valid, y_valid), spec['bs'], device=device)
     one_cycle, lr = isinstance(spec['lr'], tuple), spec['lr']
     sched = combine_scheds([.3, .7], cos_1cycle_anneal(*lr)) if one_cycle else sched_no(lr, lr)
-    learn = create_learner(partial(get_model, lr=lr[0] if one_cycle else lr), F.cross_entropy,
+    learn = create_learner(get_model_func(lr[0] if one_cycle else lr), F.cross_entropy,
                            DataBunch(*dls, int(y_train.max()) + 1))
     run = Runner([AvgStatsCallback(accuracy, log=lambda line: None), Recorder(), ParamScheduler('lr', sched),
                   _History(), _Bar(describe(spec))])

@@ -1,5 +1,5 @@
 "Where MNIST comes from when something is wrong: a local server with every fault, over TLS, and a cache that can't be kept."
-import hashlib, http.server, pickle, resource, signal, ssl, subprocess, sys, textwrap, threading, warnings
+import gzip, hashlib, http.server, pickle, resource, signal, ssl, subprocess, sys, textwrap, threading, warnings
 from pathlib import Path
 import pytest, torch, trustme
 from minitrain import data
@@ -113,6 +113,13 @@ def test_folder_that_can_not_be_searched(tmp_path):
     out, err = p.communicate(timeout=60)
     folder.parent.chmod(0o755)
     assert out.startswith('said: MNIST could not be fetched') and 'Permission denied' in out and 'MINITRAIN_DATA' in out, err
+
+def test_values_are_those_of_the_file(pickled):
+    "The cache keeps bytes: no pixel may lose anything by it"
+    parts = pickle.loads(gzip.decompress(pickled), encoding='latin-1')
+    ours = data.get_data(test=True)
+    for i, (x, y) in enumerate(parts):
+        assert torch.equal(ours[2*i], torch.from_numpy(x)) and torch.equal(ours[2*i + 1], torch.from_numpy(y))
 
 def test_no_pickle_after_the_first_load(tmp_path, monkeypatch):
     data._save(tmp_path/'mnist.u8', rows)
