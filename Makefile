@@ -23,8 +23,8 @@ prepare: .venv/installed-dev ## after editing notebooks: clean, export, README
 lab: .venv/installed-dev  ## open the notebooks
 	$(BIN)/jupyter lab nbs
 
-record: .venv/installed-dev ## measure the lesson's figures anew, 100 runs each: results/
-	OMP_NUM_THREADS=1 $(BIN)/minitrain --repeat 100 --seed 0 --out results
+record: .venv/installed-dev ## measure every figure anew: results/
+	$(BIN)/minitrain_claims --record
 
 clean:
 	rm -rf .venv build dist *.egg-info minitrain-results

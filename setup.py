@@ -21,6 +21,7 @@ setup(
     license='Apache-2.0',
     license_files=['LICENSE'],
     packages=[cfg['lib_path']],
+    data_files=[('share/minitrain', ['results/claims.json'])],
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
     extras_require={'dev': cfg['dev_requirements'].split()},

@@ -89,15 +89,17 @@ def seeded(seed:int): # As for `set_seed`
             random.setstate(python)
             np.random.set_state(numpy)
 
-# %% ../nbs/00_core.ipynb #6cbef5e6
-def environment(device=None) -> dict: # For instance `'cuda'`
+# %% ../nbs/00_core.ipynb #56900c6c
+def environment(device=None,      # For instance `'cuda'`
+                threads:int=None, # PyTorch's, where other than in this process
+               ) -> dict:
     "Date, hardware and versions, to stand beside what was measured."
     cpu = platform.processor() or platform.machine()
     if os.path.exists('/proc/cpuinfo'):
         names = [l.split(':', 1)[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')]
         cpu = names[0] if names else cpu
     gpu = f', {torch.cuda.get_device_name(device)}' if device and torch.device(device).type == 'cuda' else ''
-    return dict(date=time.strftime('%Y-%m-%d'), hardware=f'{cpu}, {torch.get_num_threads()} thread(s){gpu}',
+    return dict(date=time.strftime('%Y-%m-%d'), hardware=f'{cpu}, {threads or torch.get_num_threads()} thread(s){gpu}',
                 versions=dict(minitrain=__version__, python=platform.python_version(),
                               torch=torch.__version__, numpy=np.__version__))
 

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['stats', 'fans', 'gain', 'kaiming2']
 
-# %% ../nbs/02a_init_research.ipynb #8b2651d1
+# %% ../nbs/02a_init_research.ipynb #89ac9f94
 import math
-import torch
 from torch import Tensor
 
 # %% ../nbs/02a_init_research.ipynb #40ab107e
@@ -15,11 +14,12 @@ def stats(x:Tensor) -> tuple: # Any shape, more than one element → mean, stand
     "Mean and standard deviation of all elements of `x`."
     return x.mean(), x.std()
 
-# %% ../nbs/02a_init_research.ipynb #73e99d1a
+# %% ../nbs/02a_init_research.ipynb #2fc5ee5e
 def fans(x:Tensor # A weight: (out,in), or (out,in,*receptive field)
         ) -> tuple: # fan_in, fan_out
     "How many products an output sums, and how many outputs an input goes into (strides aside)."
-    if x.dim() < 2: raise ValueError(f'weight of shape {tuple(x.shape)} has no fans: give one of two dimensions or more')
+    if x.dim() < 2:
+        raise ValueError(f'weight of shape {tuple(x.shape)} has no fans: give one of two dimensions or more')
     nf, ni = x.shape[:2]
     rec_fs = x.shape[2:].numel()
     return ni*rec_fs, nf*rec_fs

@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['ledger_path', 'read_ledger', 'merge_ledger', 'power', 'glance', 'report', 'percentile_picture', 'markdown', 'execute',
-           'claim_notebooks', 'run_claims', 'save_report', 'main']
+           'claim_notebooks', 'run_claims', 'save_report', 'claims_main']
 
-# %% ../nbs/01b_ledger.ipynb #2c20807b
-import argparse, json, os, re, shutil, subprocess, sys
+# %% ../nbs/01b_ledger.ipynb #fab55d60
+import argparse, json, os, re, shutil, subprocess, sys, tempfile, time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# %% ../nbs/01b_ledger.ipynb #69bd59b7
+# %% ../nbs/01b_ledger.ipynb #24440101
 _ROOT = Path(__file__).resolve().parent.parent if '__file__' in globals() else Path.cwd().parent
 
 def ledger_path() -> Path: # May not exist
     "The checkout's ledger, or the installed one."
-    places = [Path('results/claims.json'), _ROOT/'results'/'claims.json', Path(sys.prefix)/'share/minitrain/claims.json']
+    places = [Path('results/claims.json'), _ROOT/'results'/'claims.json',
+              Path(sys.prefix)/'share/minitrain/claims.json']
     return next((p for p in places if p.exists()), places[1])
 
 def read_ledger(path:Path=None # Of `claims.json`; found where None
@@ -35,150 +35,176 @@ def merge_ledger(folder:Path, # Of the files that `Claims` recorded
     files = [json.loads(p.read_text(encoding='utf-8')) for p in Path(folder).glob('*.json')]
     redone = {f['id'] for f in files}
     def kept(claim): return claim not in redone and not claim.startswith(tuple(gone))
-    rows = {id: r for id, r in old['claims'].items() if kept(r['claim'])} | {r['id']: r for f in files for r in f['rows']}
-    mutants = {id: m for id, m in old['mutants'].items() if kept(id)} | {f['id']: f['mutants'] for f in files if f['mutants']}
+    rows = {id: r for id, r in old['claims'].items()
+            if kept(r['claim'])} | {r['id']: r for f in files for r in f['rows']}
+    mutants = {id: m for id, m in old['mutants'].items()
+               if kept(id)} | {f['id']: f['mutants'] for f in files if f['mutants']}
     new = dict(claims=dict(sorted(rows.items())), mutants=dict(sorted(mutants.items())))
     tmp = Path(path).with_suffix('.tmp')
     tmp.write_text(json.dumps(new, indent=0, ensure_ascii=False) + '\n', encoding='utf-8')
     os.replace(tmp, path)
     return new
 
-# %% ../nbs/01b_ledger.ipynb #0c981d83
+# %% ../nbs/01b_ledger.ipynb #90225579
 def _worst_first(rows):
-    from minitrain.claims import VERDICTS
+    from minitrain.counting import VERDICTS
     return sorted(rows, key=lambda r: (-VERDICTS.index(r['verdict']), r['id']))
 
-def power(ledger:dict) -> tuple: # Number caught, number of mutants, survivors as [(claim, name, caught, tries, why)]
+def power(ledger:dict) -> tuple: # Number caught, number of mutants, [(claim, name, caught, tries, why)] of others
     "Which mutants were caught, in each of their tries."
     mutants = [(claim, name, m) for claim, ms in ledger['mutants'].items() for name, m in ms.items()]
-    lived = [(c, name, m['caught'], m['tries'], m['survives']) for c, name, m in mutants if m['caught'] < m['tries']]
+    lived = [(c, name, m['caught'], m['tries'], m['survives']) for c, name,
+             m in mutants if m['caught'] < m['tries']]
     return len(mutants) - len(lived), len(mutants), lived
 
 def glance(ledger:dict) -> str: # As `read_ledger` returns
     "The ledger in two sentences."
-    from minitrain.claims import VERDICTS
+    from minitrain.counting import VERDICTS
     rows = [*ledger['claims'].values()]
     n, lesson = Counter(r['verdict'] for r in rows), sum(r.get('lesson') is not None for r in rows)
     caught, mutants, _ = power(ledger)
-    what = ('hold', 'hold in expectation only', 'were lucky draws', 'are refuted')
+    what = ('hold', 'hold in expectation only', 'lucky draws', 'refuted')
     parts = ', '.join(f'{n[v]} {w}' for v, w in zip(VERDICTS, what))
-    score = f' Of {mutants} mutants {caught} were caught ({caught/mutants:.2f}).' if mutants else ''
+    score = f' Of {mutants} mutants, the wrong versions that claims name, {caught} were caught ({caught/mutants:.2f}).' if mutants else ''
     return f'{len(rows)} figures, {lesson} of them printed by the lesson: {parts}.{score}'
 
 def report(ledger:dict, only:str='') -> str: # Beginning of the ids to show
     "The ledger as text, worst verdicts first."
-    from minitrain.claims import line
+    from minitrain.claims import as_line
     rows = [r for r in ledger['claims'].values() if r['id'].startswith(only)]
-    lines = [f'{line(r)}\n    {r["sentence"]}' for r in _worst_first(rows)]
-    lines += [f'mutant alive: {c}, {name}: caught {k} of {n}; {why or "not explained"}' for c, name, k, n, why in power(ledger)[2]
+    lines = [f'{as_line(r)}\n    {r["sentence"]}' for r in _worst_first(rows)]
+    lines += [f'mutant alive: {c}, {name}: caught {k} of {n}; {why or "not explained"}' for c, name, k, n,
+              why in power(ledger)[2]
               if c.startswith(only)]
     return '\n'.join([*lines, glance(ledger)])
 
-# %% ../nbs/01b_ledger.ipynb #79262c82
+# %% ../nbs/01b_ledger.ipynb #cfb3b8cd
 def percentile_picture(ledger:dict, ax):
     "One dot a figure of the lesson at its percentile among our draws, by notebook, coloured by verdict."
-    from minitrain.claims import VERDICTS
+    from minitrain.counting import VERDICTS
     rows = [r for r in ledger['claims'].values() if r.get('percentile') is not None]
-    notebooks = sorted({r['id'].split('.')[0][:2 if r['id'][:2] in ('03', '04', '05') else 3] for r in rows})
+    notebooks = sorted({r['id'].split('.')[0] for r in rows})
     colours = dict(zip(VERDICTS, ('C0', 'C1', 'C4', 'C3')))
     for v in VERDICTS:
         mine = [r for r in rows if r['verdict'] == v]
-        where = [(r['percentile'], notebooks.index(next(k for k in notebooks if r['id'].startswith(k))) + (i % 5 - 2)/8)
+        where = [(r['percentile'], notebooks.index(r['id'].split('.')[0]) + (i % 5 - 2)/8)
                  for i, r in enumerate(mine)]
         if where: ax.plot(*zip(*where), 'o', color=colours[v], alpha=.7, ms=5, label=f'{v} ({len(mine)})')
     ax.axvspan(0, .5, color='k', alpha=.15, lw=0); ax.axvspan(99.5, 100, color='k', alpha=.15, lw=0)
-    ax.set(title=f'{len(rows)} figures of the lesson among our draws', xlabel="percentile of the lesson's figure",
+    ax.set(title=f'{len(rows)} figures of the lesson among our draws',
+           xlabel="percentile of the lesson's figure",
            ylabel='notebook', xlim=(-2, 102), ylim=(len(notebooks) - .5, -.5))
     ax.set_yticks(range(len(notebooks)), notebooks)
     ax.legend(fontsize='x-small', loc='upper center', bbox_to_anchor=(.5, -.22), ncols=4, frameon=False)
     return ax
 
 def markdown(ledger:dict,
-             notebooks:dict, # File name by beginning of an id
+             notebooks:dict, # As `claim_notebooks` returns; what else is in it is not looked at
             ) -> str:
     "The page for readers: `results/claims.md`."
-    from minitrain.claims import VERDICTS, _shown, ours
+    from minitrain.claims import _shown, as_mean_sd
+    from minitrain.counting import VERDICTS
+    files = {prefix: name for name, (_, prefixes, _) in notebooks.items() for prefix in prefixes}
     def cells(r):
-        nb = notebooks.get(r['id'].split('.')[0], '')
+        nb = files.get(r['id'].split('.')[0], '')
         theory = _shown(r['expected']) if r.get('expected') is not None else ''
         place = f"{r['percentile']:.3g}" if r.get('percentile') is not None else ''
         lesson = _shown(r['lesson'], 6) if r.get('lesson') is not None else ''
         where = f"[{r['section'] or nb}](../nbs/{nb})"
-        return f"| `{r['id']}` | {r['sentence']} | {lesson} | {ours(r)} | {theory} | {place} | {where} |"
+        return f"| `{r['id']}` | {r['sentence']} | {lesson} | {as_mean_sd(r)} | {theory} | {place} | {where} |"
     text = ['# The lesson\'s figures as distributions', '', glance(ledger), '',
             '![Each figure of the lesson at its percentile among our draws](claims.png)', '',
-            'Made by `minitrain_claims`. Theory: the mean that a formula gives. Percentile: where the lesson\'s figure falls '
-            'among our draws. Every row of `claims.json` also names date, hardware, versions, seed and quantiles.', '']
+            "Made by `minitrain_claims`. Theory: the mean that a formula gives. Percentile: where the lesson's figure "
+            'falls among our draws. `claims.json` also names date, hardware, versions, seed and quantiles.',
+            '']
     for v in reversed(VERDICTS):
         rows = [r for r in _worst_first(ledger['claims'].values()) if r['verdict'] == v]
-        if rows: text += [f'## {v.capitalize()}: {len(rows)}', '', '| figure | sentence | lesson | ours, mean ± sd | theory | percentile | notebook |',
+        if rows: text += [f'## {v.capitalize()}: {len(rows)}', '',
+                          '| figure | sentence | lesson | ours, mean ± sd | theory | percentile | notebook |',
                           '|---'*7 + '|', *map(cells, rows), '']
     caught, n, lived = power(ledger)
-    text += [f'## Power: {caught} of {n} mutants caught', '', 'Wrong versions of what a claim tests, each tried in place of the right one.', '']
-    text += [f'- not caught: `{c}`, {name}: {k} of {m} tries. {why or "Not explained."}' for c, name, k, m, why in lived]
+    text += [f'## Power: {caught} of {n} mutants caught', '',
+             'Wrong versions of what a claim tests, each tried in place of the right one.', '']
+    text += [f'- not caught: `{c}`, {name}: {k} of {m} tries. {why or "Not explained."}' for c, name, k, m,
+             why in lived]
     return '\n'.join(text).rstrip() + '\n'
 
-# %% ../nbs/01b_ledger.ipynb #b3841b50
-def _cells(nb):
-    "(section, source) of the code cells of a notebook, without those flagged slow or gpu."
+# %% ../nbs/01b_ledger.ipynb #8553ecc6
+_CALL = re.compile(r'^\s*claims\w*\.(exact|theory|empirical|paired)\(', re.M)
+_PREFIX = re.compile(r"\bClaims\('(\w+)'\)")
+_FLAG = re.compile(r'^#\|\s*(slow|gpu|record)\b', re.M)
+
+def _cells(nb, flags=()):
+    "(section, source) of the code cells of a notebook, without those that bear another flag."
     section = ''
     for cell in json.loads(Path(nb).read_text(encoding='utf-8'))['cells']:
         source = ''.join(cell['source'])
         if cell['cell_type'] == 'markdown': section = (re.findall(r'^## (.+)', source, re.M) or [section])[-1]
-        elif not re.search(r'^#\|\s*(slow|gpu)\b', source, re.M): yield section, source
+        elif set(_FLAG.findall(source)) <= set(flags): yield section, source
 
-def execute(nb:Path):
-    "Run a notebook's cells in this process, up to its last claim; the first exception ends it."
+def execute(nb:Path,
+            flags=()): # Of `slow` and `record`: cells that bear them are run too
+    "Run a notebook's cells up to its last claim, and print what the claims say; an exception ends it."
     from execnb.shell import CaptureShell
-    shell, cells = CaptureShell(), [*_cells(nb)]
+    shell, cells = CaptureShell(), [*_cells(nb, flags)]
     last = max((i for i, (_, source) in enumerate(cells) if _CALL.search(source)), default=-1)
     os.chdir(Path(nb).parent)
     for section, source in cells[:last + 1]:
         os.environ['MINITRAIN_SECTION'] = section
-        shell.run(source)
+        said = shell.run(source)
         if shell.exc: raise shell.exc
+        if _CALL.search(source): print(''.join(t for o in said if o.get('name') == 'stdout'
+                                               for t in o['text']), end='', flush=True)
 
-_CALL = re.compile(r'^\s*claims\.(exact|theory|empirical|paired)\(', re.M)
-
-def claim_notebooks(folder:Path, only:str='') -> dict: # {number: (path, number of claim calls)}
-    "The notebooks under `folder` with claims whose ids may begin with `only`."
+def claim_notebooks(folder:Path,
+                    only:str='') -> dict: # {file name: (path, beginnings of its ids, number of claim calls)}
+    "The notebooks under `folder` that have claims whose ids may begin with `only`."
     found = {}
     for nb in sorted(Path(folder).glob('[0-9]*.ipynb')):
-        number = nb.name.split('_')[0]
-        n = sum(len(_CALL.findall(source)) for _, source in _cells(nb)) if nb.name[:3] not in ('01a', '01b') else 0
-        if n and (only.startswith(number) or number.startswith(only)): found[number] = (nb, n)
+        sources = [source for _, source in _cells(nb, ('slow', 'record'))]
+        prefixes = sorted({p for source in sources if re.search(r'^claims', source, re.M)
+                           for p in _PREFIX.findall(source)})
+        n = sum(len(_CALL.findall(source)) for source in sources)
+        if n and any(only.startswith(p) or p.startswith(only)
+                     for p in prefixes): found[nb.name] = (nb, prefixes, n)
     return found
 
-def _in_process(nb, **env):
-    code = 'import sys; from minitrain.ledger import execute; execute(sys.argv[1])'
+def _start(nb, flags, env, said):
+    code = 'import sys; from minitrain.ledger import execute; execute(sys.argv[1], sys.argv[2:])'
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1', 'MPLBACKEND': 'agg', **env}
-    return subprocess.run([sys.executable, '-c', code, str(nb)], env=env, capture_output=True, text=True)
+    return subprocess.Popen([sys.executable, '-c', code, str(nb), *flags], env=env, stdout=said, stderr=said)
 
 def run_claims(notebooks:dict, # As `claim_notebooks` returns
                folder:Path=None, # Record into it; check where None
                only:str='',      # Beginning of the ids
                workers:int=2,    # Notebooks at a time
-              ) -> list:         # (number, what was said) of those that failed
-    "Run the claims of several notebooks."
-    import time
+               slow:bool=False,  # The slow cells too; a recording always runs them
+              ) -> list:         # (file name, what was said) of those that failed
+    "Run the claims of several notebooks, each in a process of its own, and print what they say."
     from tqdm import tqdm
-    env = dict(MINITRAIN_ONLY=only, **(dict(MINITRAIN_RECORD=str(folder)) if folder else {}))
-    total = sum(n for _, n in notebooks.values())
-    failed = []
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=total if folder else len(notebooks), disable=None,
-                                                   unit='claim' if folder else 'notebook') as bar:
-        jobs = {number: pool.submit(_in_process, nb, **env) for number, (nb, _) in notebooks.items()}
-        while jobs:
-            time.sleep(.2)
-            for number in [k for k, job in jobs.items() if job.done()]:
-                done = jobs.pop(number).result()
-                if done.returncode: failed.append((number, done.stderr.strip()))
-                elif not folder: tqdm.write(done.stdout.strip())
-            bar.n = len([*folder.glob('*.json')]) if folder else len(notebooks) - len(jobs)
-            bar.refresh()
+    env = dict(MINITRAIN_ONLY=only, **(dict(MINITRAIN_RECORD=str(Path(folder).resolve())) if folder else {}))
+    flags = ['slow', 'record'] if folder else ['slow']*slow
+    total = sum(n for *_, n in notebooks.values()) if folder else len(notebooks)
+    waiting, running, failed = sorted(notebooks), {}, []          # the last are the longest, and go first
+    with tqdm(total=total, disable=None, unit='claim' if folder else 'notebook') as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    name, said = waiting.pop(), tempfile.TemporaryFile('w+', encoding='utf-8')
+                    running[name] = _start(notebooks[name][0], flags, env, said), said
+                time.sleep(.2)
+                for name in [k for k, (p, _) in running.items() if p.poll() is not None]:
+                    process, said = running.pop(name)
+                    said.seek(0)
+                    if process.returncode: failed.append((name, said.read().strip()))
+                    elif not folder: tqdm.write(said.read().strip())
+                bar.n = len([*Path(folder).glob('*.json')]) if folder else total - len(waiting) - len(running)
+                bar.refresh()
+        finally:
+            for process, _ in running.values(): process.terminate()
     return failed
 
-# %% ../nbs/01b_ledger.ipynb #191c3492
+# %% ../nbs/01b_ledger.ipynb #42678f4c
 def save_report(ledger:dict, out:Path, # Folder
                 notebooks:dict=None):  # As for `markdown`
     "Write `claims.md` and `claims.png`."
@@ -188,13 +214,18 @@ def save_report(ledger:dict, out:Path, # Folder
     fig.savefig(out/'claims.png')
     (out/'claims.md').write_text(markdown(ledger, notebooks or {}), encoding='utf-8')
 
-def _parser():
-    p = argparse.ArgumentParser('minitrain_claims', description="Print what became of the lesson's figures, worst verdicts first.")
+def _arguments():
+    p = argparse.ArgumentParser('minitrain_claims',
+                                description="Print what became of the lesson's figures, worst verdicts first.")
     p.add_argument('--only', default='', metavar='ID', help='only ids that begin so, for instance 02a')
     p.add_argument('--check', action='store_true', help='run the claims of this checkout on fresh draws')
-    p.add_argument('--record', action='store_true', help='measure the claims of this checkout anew; goes on where it was stopped')
-    p.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='notebooks at a time (default: one a core)')
-    p.add_argument('--root', type=Path, default=_ROOT, metavar='DIR', help='the checkout (default: where the package lies)')
+    p.add_argument('--slow', action='store_true', help='with --check: those that take minutes too')
+    p.add_argument('--record', action='store_true',
+                   help='measure the claims of this checkout anew; goes on where it was stopped')
+    p.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='N',
+                   help='notebooks at a time (default: one a core)')
+    p.add_argument('--root', type=Path, default=_ROOT, metavar='DIR',
+                   help='the checkout (default: where the package lies)')
     return p
 
 def _record(root, notebooks, args):
@@ -205,27 +236,32 @@ def _record(root, notebooks, args):
     if failed: return failed
     ledger = merge_ledger(folder, path, gone=[args.only] if args.only else [''])
     shutil.rmtree(folder)
-    save_report(ledger, root/'results', {k: nb.name for k, (nb, _) in claim_notebooks(root/'nbs').items()})
+    save_report(ledger, root/'results', claim_notebooks(root/'nbs'))
     tqdm.write(glance(ledger))
     return []
 
-def main(argv=None) -> int: # Arguments, `sys.argv[1:]` where None → exit status
+def claims_main(argv=None) -> int: # Arguments, `sys.argv[1:]` where None → exit status
     "The command `minitrain_claims`."
-    parser = _parser()
+    parser = _arguments()
     args = parser.parse_args(argv)
     if args.workers < 1: parser.error(f'--workers {args.workers}: give a whole number from 1 up')
     try:
         if not (args.check or args.record):
             path = args.root/'results'/'claims.json'
             ledger = read_ledger(path if path.exists() else None)
-            if not any(id.startswith(args.only) for id in ledger['claims']): parser.error(f'--only {args.only!r}: no figure begins so')
+            if not any(id.startswith(args.only)
+                       for id in ledger['claims']): parser.error(f'--only {args.only!r}: no figure begins so')
             print(report(ledger, args.only))
             return 0
         notebooks = claim_notebooks(args.root/'nbs', args.only)
-        if not notebooks: parser.error(f'no claims {args.only!r} under {args.root/"nbs"}: run this in a checkout, or name it by --root')
-        failed = _record(args.root, notebooks, args) if args.record else run_claims(notebooks, None, args.only, args.workers)
+        if not notebooks:
+            parser.error(f'no claims {args.only!r} under {args.root/"nbs"}: run this in a checkout, or name it by --root')
+        failed = _record(args.root, notebooks,
+                         args) if args.record else run_claims(notebooks, None, args.only, args.workers,
+                                                              args.slow)
     except KeyboardInterrupt:
-        print('\nminitrain_claims: stopped' + ('; --record goes on from here' if args.record else ''), file=sys.stderr)
+        print('\nminitrain_claims: stopped' + ('; --record goes on from here' if args.record else ''),
+              file=sys.stderr)
         return 130
     for number, said in failed: print(f'{number} failed:\n{said}', file=sys.stderr)
     return len(failed) > 0

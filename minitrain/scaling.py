@@ -5,83 +5,95 @@
 # %% auto #0
 __all__ = ['InitReport', 'init_report', 'lsuv_', 'FixupBlock', 'fixup_']
 
-# %% ../nbs/02b_initializing.ipynb #980635cc
+# %% ../nbs/02b_initializing.ipynb #d53fc45f
 import copy, math, warnings
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
-from .core import check_whole, draw
+from .core import check_whole, draw, seeded
 from .init import fans
 
-# %% ../nbs/02b_initializing.ipynb #f69b7a28
-def _weighted(model): return [(name, l) for name, l in model.named_modules() if isinstance(l, (nn.Linear, _ConvNd))]
+# %% ../nbs/02b_initializing.ipynb #e512c547
+def _weighted(model):
+    return [(name or 'model', l) for name, l in model.named_modules() if isinstance(l, (nn.Linear, _ConvNd))]
 def _rms(t): return t.detach().float().pow(2).mean().sqrt().item()
-def _call(model, xb): return model(*xb) if isinstance(xb, (tuple, list)) else model(xb)
+def _inputs(xb): return tuple(xb) if isinstance(xb, (tuple, list)) else (xb,)
 
 class InitReport(list):
     "A dict a layer, in the order of the forward pass; prints as a table."
-    COLUMNS = ('mean', 'std', 'grad', 'forward', 'theory', 'backward', 'theory_back')
+    COLUMNS = ('mean', 'std', 'signal', 'grad', 'forward', 'theory', 'backward', 'theory_back')
     def __repr__(self):
         width = max([5, *(len(r['layer']) for r in self)])
-        head = f'{"layer":{width}s}' + ''.join(f'{c.replace("theory_back", "theory"):>10}' for c in self.COLUMNS)
-        return '\n'.join([head, *(f'{r["layer"]:{width}s}' + ''.join(f'{r[c]:10.3g}' for c in self.COLUMNS) for r in self)])
+        lines = [f'{"layer":{width}s}' + ''.join(f'{c.split("_")[0]:>10}' for c in self.COLUMNS)]
+        lines += [f'{r["layer"]:{width}s}' + ''.join(f'{r[c]:10.3g}' for c in self.COLUMNS) for r in self]
+        return '\n'.join(lines)
 
     def plot(self):
         "Scale of outputs and gradients over the layers, and where the theory would have put them."
         import matplotlib.pyplot as plt
         axs = plt.subplots(1, 2, figsize=(8, 2.8), layout='constrained')[1]
-        out, grad = ([r[k] for r in self] for k in ('rms', 'grad'))
-        ahead = [r['rms_in']*r['theory'] for r in self]
-        back = [r['grad_in']/max(r['backward'], 1e-30)*r['theory_back'] for r in self]
-        arriving = [r['grad_in'] for r in self]
-        draw({'measured': out, 'theory, from its input': ahead}, 'Outputs', 'layer', 'root mean square', ax=axs[0], marker='.')
-        draw({'measured': arriving, 'theory, from its output': back}, 'Gradients, passed on by each layer', 'layer', 'root mean square', ax=axs[1], marker='.')
-        for ax in axs:
+        for ax, title, measured, theory in (
+                (axs[0], 'Outputs', 'rms', [r['rms_in']*r['theory'] for r in self]),
+                (axs[1], 'Gradients, as each layer passes them on', 'grad_in',
+                 [r['grad']*r['theory_back'] for r in self])):
+            draw({'measured': [r[measured] for r in self], 'theory, from what reaches the layer': theory},
+                 title,
+                 'layer', 'root mean square', ax=ax, marker='.')
             ax.set_yscale('log')
-            if len(self) <= 12: ax.set_xticks(range(len(self)), [r['layer'] for r in self], fontsize='x-small')
+            if len(self) <= 12: ax.set_xticks(range(len(self)), [r['layer'] for r in self],
+                                              fontsize='x-small')
         return axs
+
+def _theory(layer, rms_in): # factors of the root mean square, forward and backward
+    few, many = fans(layer.weight)
+    many /= getattr(layer, 'groups', 1)*math.prod(getattr(layer, 'stride', (1,)))
+    fan_in, fan_out = (many, few) if getattr(layer, 'transposed', False) else (few, many)
+    w2 = layer.weight.pow(2).mean().item()
+    b2 = 0. if layer.bias is None else layer.bias.pow(2).mean().item()
+    return math.sqrt(fan_in*w2 + b2/max(rms_in, 1e-30)**2), math.sqrt(fan_out*w2)
+
+def _watch(name, layer, rows):
+    def before(layer, inputs):
+        x = inputs[0].clone()      # which nobody else reads: the gradient that reaches it came through this layer
+        row = dict(layer=name, rms_in=_rms(x), grad_in=0.)
+        if x.requires_grad: x.register_hook(lambda g: row.update(grad_in=_rms(g)))
+        rows.append(row)
+        return x, *inputs[1:]
+    def after(layer, inputs, out):
+        row = rows[-1]             # layers with weights hold no others
+        row['theory'], row['theory_back'] = _theory(layer, row['rms_in'])
+        row.update(mean=out.mean().item(), std=out.std().item(), rms=_rms(out),
+                   signal=_rms(out - out.mean(0)))
+        out.register_hook(lambda g: row.update(grad=_rms(g)))
+    layer.register_forward_pre_hook(before)
+    layer.register_forward_hook(after)
 
 def init_report(model:nn.Module, # Any; a copy of it is run
                 xb,              # A batch, or a tuple of inputs
                 seed:int=0,      # Of the gradient that goes back, and of dropout
                ) -> InitReport:
-    """What each Linear and convolution of `model` does to the scale of its inputs and gradients, beside what theory says.
+    """What each Linear and convolution of `model` does to the scale of inputs and gradients, beside the theory.
 
-    mean, std: of the layer's output. grad: root mean square of the gradient that reaches its output.
-    forward: the factor by which it multiplies the root mean square; theory: √(fan_in·E[w²] + E[b²]/E[x²]).
-    backward: the same of the gradient; theory: √(fan_out·E[w²]/stride²).
-    Raises: ValueError where no such layer is run, or none hands a gradient back."""
-    model = copy.deepcopy(model)
-    rows, saved = InitReport(), {}
-    def forward(name):
-        def hook(layer, inputs, out):
-            rows.append(dict(layer=name)); saved[name] = (layer, inputs[0], out)
-            if inputs[0].requires_grad: inputs[0].retain_grad()
-            out.retain_grad()
-        return hook
-    for name, layer in _weighted(model): layer.register_forward_hook(forward(name or 'model'))
-    xb = tuple(t.detach().clone().requires_grad_(t.is_floating_point()) for t in (xb if isinstance(xb, (tuple, list)) else (xb,)))
+    mean, std: of the layer's output; signal: the part of it that differs between items.
+    grad: root mean square of the gradient that reaches the output.
+    forward: the factor by which the layer multiplies the root mean square; theory: √(fan_in·E[w²] + E[b²]/E[x²]).
+    backward: the same of the gradient, through this layer alone; theory: √(fan_out·E[w²]), less for strides.
+    Raises: ValueError where no such layer is run, or none of the output depends on one."""
+    model, rows = copy.deepcopy(model), InitReport()
     for p in model.parameters(): p.requires_grad_()
-    with torch.random.fork_rng(), torch.enable_grad():
-        torch.manual_seed(seed)
-        pred = model(*xb)
+    for name, layer in _weighted(model): _watch(name, layer, rows)
+    with seeded(seed), torch.enable_grad():
+        pred = model(*(t.detach().clone().requires_grad_(t.is_floating_point()) for t in _inputs(xb)))
         if not rows: raise ValueError('no Linear and no convolution was run: give a model that has some')
         pred.backward(torch.randn_like(pred))
     for row in rows:
-        layer, x, out = saved[row['layer']]
-        if out.grad is None: raise ValueError(f"no gradient reaches {row['layer']}: give a model whose output depends on it")
-        fan_in, fan_out = (f/getattr(layer, 'groups', 1) if i else f for i, f in enumerate(fans(_forward_weight(layer))))
-        w2, b2 = layer.weight.pow(2).mean().item(), 0. if layer.bias is None else layer.bias.pow(2).mean().item()
-        rms_in, rms, grad, grad_in = _rms(x), _rms(out), _rms(out.grad), 0. if x.grad is None else _rms(x.grad)
-        row.update(mean=out.mean().item(), std=out.std().item(), rms=rms, rms_in=rms_in, grad=grad, grad_in=grad_in,
-                   forward=rms/max(rms_in, 1e-30), theory=math.sqrt(fan_in*w2 + b2/max(rms_in, 1e-30)**2),
-                   backward=grad_in/max(grad, 1e-30), theory_back=math.sqrt(fan_out*w2/math.prod(getattr(layer, 'stride', (1,)))))
+        if 'grad' not in row:
+            raise ValueError(f"no gradient reaches {row['layer']}: give a model whose output depends on it")
+        row['forward'] = row['rms']/max(row['rms_in'], 1e-30)
+        row['backward'] = row['grad_in']/max(row['grad'], 1e-30)
     return rows
 
-def _forward_weight(layer): # (out, in, ...), also where the convolution is a transposed one
-    return layer.weight.transpose(0, 1) if getattr(layer, 'transposed', False) else layer.weight
-
-# %% ../nbs/02b_initializing.ipynb #368c66b0
+# %% ../nbs/02b_initializing.ipynb #c035223b
 def _orthogonalise_(weight):
     flat = weight.flatten(1)
     tall = flat if flat.shape[0] >= flat.shape[1] else flat.T
@@ -89,43 +101,44 @@ def _orthogonalise_(weight):
     q = q*torch.where(r.diagonal() < 0, -1., 1.)
     weight.copy_((q if tall is flat else q.T).view_as(weight))
 
+def _unit_variance(name, done, tol, max_iter): # a hook that corrects the layer when the batch arrives there
+    def hook(layer, inputs, out):
+        if name in done: return            # a layer that is used twice is scaled by its first use
+        _orthogonalise_(layer.weight)
+        if layer.bias is not None: layer.bias.zero_()
+        for done[name] in range(max_iter + 1):
+            out = layer.forward(*inputs)
+            std = out.std().item()
+            if not (math.isfinite(std) and std > 1e-12):
+                raise ValueError(
+                        f'layer {name} puts out a standard deviation of {std:g} on this batch: look for '
+                                 'inputs that are constant or not finite, or a layer before it that kills them')
+            if abs(std - 1) < tol: return out
+            if done[name] < max_iter: layer.weight /= std
+        warnings.warn(f'layer {name}: standard deviation {std:.3g} after {max_iter} corrections')
+        return out
+    return hook
+
 def lsuv_(model:nn.Module, # Changed in place: weights, and biases, which become 0
           xb,              # A batch that is like the training data, or a tuple of inputs
           tol:float=.01,   # Of the standard deviation around 1
           max_iter:int=10, # Corrections a layer
          ) -> dict:        # Layer: number of corrections, in the order of the forward pass
-    """Give each Linear and convolution of `model` orthogonal weights, scaled so that its output on `xb` has standard deviation 1.
+    """Orthogonal weights for each Linear and convolution, scaled so that its output on `xb` has standard deviation 1.
 
     The model's mode, its buffers and all generators stay as they are; a failure leaves the weights as they were.
     Raises: ValueError for a layer whose output is constant or not finite, naming it.
     Source: Mishkin and Matas 2016, All you need is a good init, algorithm 1."""
     max_iter = check_whole('max_iter', max_iter, 1)
     if not tol > 0: raise ValueError(f'tol {tol!r}: give a number above 0')
-    saved, modes = copy.deepcopy(model.state_dict()), [(m, m.training) for m in model.modules()]
-    done, hooks = {}, []
-    def correct(name):
-        def hook(layer, inputs, out):
-            if name in done: return                        # a layer that is used twice is scaled by its first use
-            _orthogonalise_(layer.weight)
-            if layer.bias is not None: layer.bias.zero_()
-            for i in range(max_iter + 1):
-                out = type(layer).forward(layer, *inputs)
-                std = out.std().item()
-                if not (math.isfinite(std) and std > 1e-12):
-                    raise ValueError(f'layer {name} puts out a standard deviation of {std:g} on this batch: look for inputs that are '
-                                     'constant or not finite, or a layer before it that kills them')
-                if abs(std - 1) < tol or i == max_iter: break
-                layer.weight /= std
-            if abs(std - 1) >= tol: warnings.warn(f'layer {name}: standard deviation {std:.3g} after {max_iter} corrections')
-            done[name] = i
-            return out
-        return hook
+    saved, modes, done = copy.deepcopy(model.state_dict()), [(m, m.training) for m in model.modules()], {}
+    hooks = [l.register_forward_hook(_unit_variance(name, done, tol, max_iter))
+             for name, l in _weighted(model)]
     try:
-        for name, layer in _weighted(model): hooks.append(layer.register_forward_hook(correct(name or 'model')))
-        model.eval()                                        # no dropout, and no batch counts for batch norm
-        with torch.no_grad(), torch.random.fork_rng(): _call(model, xb)
+        model.eval()                          # no dropout, and no batch counts for batch norm
+        with torch.no_grad(), seeded(0): model(*_inputs(xb))
     except BaseException:
-        with torch.no_grad(): model.load_state_dict(saved)
+        model.load_state_dict(saved)
         raise
     finally:
         for h in hooks: h.remove()
@@ -133,9 +146,9 @@ def lsuv_(model:nn.Module, # Changed in place: weights, and biases, which become
     if not done: raise ValueError('no Linear and no convolution was run: give a model that has some')
     return done
 
-# %% ../nbs/02b_initializing.ipynb #d26b6ce6
+# %% ../nbs/02b_initializing.ipynb #ca25f687
 class FixupBlock(nn.Module):
-    """x + branch(x): `layers` with activations between, a scalar bias before and after each activation, and a multiplier.
+    """x + branch(x): `layers` with activations between, scalar biases around these, and a multiplier.
 
     Source: Zhang, Dauphin and Ma 2019, Fixup initialization, figure 1."""
     def __init__(self,
@@ -143,7 +156,9 @@ class FixupBlock(nn.Module):
                  act=torch.relu):  # Between them
         super().__init__()
         if len(layers) < 2: raise ValueError(f'{len(layers)} layers in a branch: give two or more')
-        if any(l.bias is not None for l in layers): raise ValueError('a layer has a bias: the block adds its own, give bias=False')
+        if any(l.bias is not None
+               for l in layers):
+                   raise ValueError('a layer has a bias: the block adds its own, give bias=False')
         self.layers, self.act = nn.ModuleList(layers), act
         self.before, self.after = (nn.Parameter(torch.zeros(len(layers))) for _ in range(2))
         self.scale = nn.Parameter(torch.ones(1))

@@ -2,7 +2,7 @@
 
     python tests/run_all.py [--flags 'slow']     cells with these flags are run too; gpu is added where there is one
 """
-import argparse, filecmp, os, re, shutil, subprocess, sys, tempfile, time
+import argparse, filecmp, json, os, re, shutil, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -78,7 +78,8 @@ def left_out(notebooks, flags):
     "Say which flagged cells were not run, and count them."
     for flag in ('slow', 'gpu'):
         if flag in flags.split(): continue
-        n = {p.name: len(re.findall(rf'"#\| {flag}\b', p.read_text(encoding='utf-8'))) for p in notebooks}
+        n = {p.name: sum(bool(re.match(rf'#\| {flag}\b', ''.join(c['source']))) for c in
+                         json.loads(p.read_text(encoding='utf-8'))['cells']) for p in notebooks}
         if not sum(n.values()): continue
         counts[2] += sum(n.values())
         print(f'not run: {sum(n.values())} cells flagged {flag}' + (' (no GPU here)' if flag == 'gpu' else '') +

@@ -8,7 +8,7 @@ Each cell has a time limit, which ends an endless loop.
 import argparse, ast, os, re, signal, sys, traceback
 from pathlib import Path
 
-FLAGS = ('slow', 'gpu')
+FLAGS = ('slow', 'gpu', 'record')
 
 def bound_names(source:str) -> list:
     "The names that the top level of `source` binds, in order."

@@ -79,6 +79,7 @@ def test_wheel_and_sdist(tmp_path):
     wheel, sdist = next(tmp_path.glob('*.whl')), next(tmp_path.glob('*.tar.gz'))
     names = zipfile.ZipFile(wheel).namelist()
     assert {f'minitrain/{m}.py' for m in modules} <= set(names) and any(n.endswith('LICENSE') for n in names)
+    assert any(n.endswith('share/minitrain/claims.json') for n in names)
     for dist in (wheel, sdist):
         target = tmp_path/dist.suffix.strip('.')
         done = pip('install', '--quiet', '--no-deps', '--no-build-isolation', '--target', target, dist)
@@ -109,7 +110,7 @@ def test_runner_that_replaces_exports_sees_a_broken_module(tmp_path):
     text = (root/'minitrain'/'core.py').read_text(encoding='utf-8')
     assert 'rtol=1e-3' in text
     package = tmp_path/'minitrain'; package.mkdir()
-    (package/'__init__.py').write_text('')
+    (package/'__init__.py').write_text('__version__ = "0"\n')
     for broken, code in ((True, 1), (False, 0)):
         (package/'core.py').write_text(text.replace('rtol=1e-3', 'rtol=1e-1') if broken else text, encoding='utf-8')
         done = subprocess.run([sys.executable, str(root/'tests'/'run_modules.py'), str(nb)], capture_output=True, text=True,
