@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ClaimError', 'as_mean_sd', 'as_line', 'one_by_one', 'Claims', 'plot_draws', 'Comparison', 'compare']
 
-# %% ../nbs/01a_claims.ipynb #1b7d29e0
+# %% ../nbs/01a_claims.ipynb #ddd8b4c6
 import json, math, os, statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from .core import check_whole, environment, mean_sd, seeded
 from .counting import (ALPHA, Count, GROUPS, binomial_tail, count_far, count_recorded, count_theory,
-                                group_size, pairs_tail, percentile, summary, verdict, worst)
+                                group_size, one_sided, pairs_tail, percentile, summary, verdict, worst)
 
-# %% ../nbs/01a_claims.ipynb #ce62ee35
+# %% ../nbs/01a_claims.ipynb #e55f3337
 class ClaimError(AssertionError):
     "Fresh draws contradict a claim."
 
@@ -34,7 +34,7 @@ def as_mean_sd(row:dict) -> str: # A row of the ledger
 def as_line(row:dict) -> str: # A row of the ledger
     "A row in a line: the lesson's figure, ours, the percentile, the verdict."
     parts = [f"lesson {_shown(row['lesson'], 6)}"] if row.get('lesson') is not None else []
-    if row['kind'] == 'exact': parts += [f'ours {as_mean_sd(row)}' if parts else 'the same to the bit']
+    if row['kind'] == 'exact': parts += [f'ours {as_mean_sd(row)}' if parts else 'as it must be']
     else:
         parts += [f'ours {as_mean_sd(row)}']
         if 'wins' in row: parts += [f"better in {row['wins']} of {row['n']}"]
@@ -61,7 +61,7 @@ def one_by_one(f # f(of, seed) → a number, or several by name
         return {k: torch.tensor([v[k] for v in values], dtype=torch.double) for k in values[0]}
     return draw
 
-# %% ../nbs/01a_claims.ipynb #22932d4c
+# %% ../nbs/01a_claims.ipynb #cb00f13a
 @dataclass
 class _Claim:
     "One call of `Claims`."
@@ -82,14 +82,20 @@ class _Claim:
     recorded:object = None
 
     def columns(self, of, n, seed):
-        with seeded(seed): return _columns(self.draw(of, n))
+        with seeded(seed): columns = _columns(self.draw(of, n))
+        for name, x in columns.items():
+            if len(x) != n: raise ValueError(f'{self.id} {name}: draw returned {len(x)} values, wanted {n}, '
+                                             'each drawn independently of the others')
+        return columns
+
+    def row_id(self, name): return f'{self.id}.{name}' if name else self.id
 
     def red(self, draws, rows): return any(worst(self.count(x, rows[k], k)) < ALPHA for k, x in draws.items())
 
     def row(self, name, x, **more): # What the ledger keeps of a column
         lesson, within, expected, sentence = (_pick(getattr(self, k), name)
                                               for k in ('lesson', 'within', 'expected', 'sentence'))
-        row = dict(id=f'{self.id}.{name}'.strip('.'), claim=self.id, sentence=sentence, kind=self.kind,
+        row = dict(id=self.row_id(name), claim=self.id, sentence=sentence, kind=self.kind,
                    **summary(x), fresh=self.fresh, **more)
         if expected is not None: row['expected'] = expected
         if within: row.update(within=list(within),
@@ -97,7 +103,7 @@ class _Claim:
         if self.kind == 'paired': row['wins'] = (x > 0).sum().item()
         if lesson is not None: row['lesson'] = lesson
         if lesson is not None and self.kind != 'exact': row['percentile'] = round(percentile(x, lesson), 2)
-        refuted = self.kind in ('exact', 'theory') and self.red({name: x[:max(1, len(x)//GROUPS*GROUPS)]},
+        refuted = self.kind in ('exact', 'theory') and self.red({name: x[:max(len(x)//GROUPS*GROUPS, min(len(x), GROUPS - 1))]},
                                                                 {name: row})
         return dict(row, verdict='refuted' if refuted else self.verdict(x, lesson, within))
 
@@ -110,7 +116,7 @@ class _Claim:
             return 'holds in expectation only' if binomial_tail(wins, n, .5) < 1e-3 else 'refuted'
         return verdict(x, lesson, within)
 
-# %% ../nbs/01a_claims.ipynb #06e0d3d7
+# %% ../nbs/01a_claims.ipynb #9a67d114
 class Claims():
     """The claims of a notebook. Each call checks one on fresh draws and prints a line a figure.
 
@@ -134,7 +140,8 @@ class Claims():
         def differences(of, n):
             got = draw(of)
             if not isinstance(expected, Tensor): return float(got)
-            return (got - expected).abs().max() if got.shape == expected.shape else math.inf
+            if torch.equal(got, expected): return 0.
+            return (got.double() - expected.double()).abs().max().item() if got.shape == expected.shape else 1e300
         target = 0. if isinstance(expected, Tensor) else float(expected)
         def count(x, row, name):
             return [Count(f'other than {target:g}', (x != target).sum(-1), 1,
@@ -185,19 +192,23 @@ class Claims():
                                    mutants, survivors, tries))
 
     def _settle(self, claim):
+        if not claim.id or set(claim.id) & set('/\\:*?"<>|'): raise ValueError(f'id {claim.id!r}: it becomes a file name')
         claim.id = f'{self.notebook}.{claim.id}'
         if claim.id in self.ids: raise ValueError(f'claim {claim.id} twice: give each an id of its own')
         self.ids.add(claim.id)
-        if not claim.id.startswith(os.environ.get('MINITRAIN_ONLY', '')): return
+        only = os.environ.get('MINITRAIN_ONLY', '')        # of ids, or of one of a claim's figures
+        if not (claim.id.startswith(only) or only.startswith(claim.id + '.')): return
         folder = os.environ.get('MINITRAIN_RECORD')
         return self._record(claim, Path(folder)) if folder else self._check(claim)
 
     def _check(self, claim):
         seed = int(os.environ.get('MINITRAIN_SEED') or int.from_bytes(os.urandom(4), 'big'))
         rows = json.loads(self.ledger.read_text(encoding='utf-8'))['claims'] if self.ledger.exists() else {}
-        failures = []
-        for name, x in claim.columns(claim.of, claim.fresh, seed).items():
-            id = f'{claim.id}.{name}'.strip('.')
+        failures, draws = [], claim.columns(claim.of, claim.fresh, seed)
+        missing = {r['id'] for r in rows.values() if r['claim'] == claim.id} - {claim.row_id(k) for k in draws}
+        if missing: raise ClaimError(f'{claim.id}: recorded, and not drawn any more: {sorted(missing)}; record it anew')
+        for name, x in draws.items():
+            id = claim.row_id(name)
             if id not in rows: raise LookupError(f'{id} is not in {self.ledger}: record it, '
                                                  f'minitrain_claims --record --only {claim.id}')
             count = min(claim.count(x, rows[id], name), key=lambda c: c.p.item())
@@ -223,25 +234,31 @@ class Claims():
         more = dict(environment(), seed=seed, section=section)
         rows = {k: claim.row(k, x, **more) for k, x in draws.items()}
         if claim.kind == 'theory': _check_groups(claim, draws)
-        mutants = {name: dict(caught=self._caught(claim, mutant, rows, seed), tries=claim.tries,
-                              survives=(claim.survivors or {}).get(name))
-                   for name, mutant in (claim.mutants or {}).items()}
+        unseen = {*(claim.lesson if isinstance(claim.lesson, dict) else ())} - {*rows}
+        if unseen: raise ValueError(f'{claim.id}: figures of the lesson without draws: {sorted(unseen)}')
+        claim.red(claim.columns(claim.of, claim.fresh, seed), rows)        # what mutants go through, `of` does too
+        mutants = {name: self._try(claim, mutant, rows, seed) for name, mutant in (claim.mutants or {}).items()}
+        for name, result in mutants.items(): result['survives'] = (claim.survivors or {}).get(name)
         for row in rows.values(): self.log(as_line(row))
-        file.write_text(json.dumps(dict(id=claim.id, rows=[*rows.values()], mutants=mutants)),
-                        encoding='utf-8')
+        tmp = file.with_suffix('.tmp')
+        tmp.write_text(json.dumps(dict(id=claim.id, rows=[*rows.values()], mutants=mutants)), encoding='utf-8')
+        os.replace(tmp, file)
 
-    def _caught(self, claim, mutant, rows, seed): # in how many tries; an exception is as red as a count
-        def red(i):
-            try: return claim.red(claim.columns(mutant, claim.fresh, seed + 1 + i), rows)
-            except Exception: return True
-        return sum(red(i) for i in range(claim.tries))
+    def _try(self, claim, mutant, rows, seed): # how often it was caught; one that can't be drawn from is red too
+        caught = crashed = 0
+        if mutant is None: raise TypeError(f'{claim.id}: a mutant is None: give what can be put in place of `of`')
+        for i in range(claim.tries):
+            try: draws = claim.columns(mutant, claim.fresh, seed + 1 + i)
+            except Exception: crashed += 1
+            else: caught += claim.red(draws, rows)
+        return dict(caught=caught + crashed, tries=claim.tries, **(dict(crashed=crashed) if crashed else {}))
 
 def _check_groups(claim, draws):
     for name, x in draws.items():
-        need = group_size(x)
-        if max(claim.fresh//GROUPS, 1) < need:
-            raise ValueError(f'{claim.id} {name}: fresh={claim.fresh} draws are too few for their skewness: '
-                             f'give {GROUPS*need}, so that averages lie on both sides of their mean alike')
+        share = one_sided(x, max(claim.fresh//GROUPS, 1))
+        if share > .55:
+            raise ValueError(f'{claim.id} {name}: with fresh={claim.fresh}, {share:.0%} of the averages lie on one side '
+                             f'of their mean: give {GROUPS*group_size(x)}')
 
 def _failure(row, x, count, seed):
     some = ', '.join(_shown(v) for v in x[:5].tolist()) + (', …' if len(x) > 5 else '')

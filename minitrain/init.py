@@ -14,10 +14,10 @@ def stats(x:Tensor) -> tuple: # Any shape, more than one element → mean, stand
     "Mean and standard deviation of all elements of `x`."
     return x.mean(), x.std()
 
-# %% ../nbs/02a_init_research.ipynb #2fc5ee5e
+# %% ../nbs/02a_init_research.ipynb #25f9781c
 def fans(x:Tensor # A weight: (out,in), or (out,in,*receptive field)
         ) -> tuple: # fan_in, fan_out
-    "How many products an output sums, and how many outputs an input goes into (strides aside)."
+    "How many products an output sums, and how many outputs an input goes into (strides and groups aside)."
     if x.dim() < 2:
         raise ValueError(f'weight of shape {tuple(x.shape)} has no fans: give one of two dimensions or more')
     nf, ni = x.shape[:2]
@@ -30,7 +30,7 @@ def gain(a:float) -> float: # Slope of a leaky ReLU below zero: 0 for ReLU, 1 fo
     Source: He et al. 2015, Delving Deep into Rectifiers, equation 15."""
     return math.sqrt(2./(1 + a**2))
 
-# %% ../nbs/02a_init_research.ipynb #dc55f7a9
+# %% ../nbs/02a_init_research.ipynb #46356992
 def kaiming2(x:Tensor,    # A weight, changed in place: (out,in), or (out,in,*receptive field)
              a:float,     # Slope below zero of the leaky ReLU that follows
              use_fan_out:bool=False, # Keep the scale of gradients instead of outputs
@@ -38,6 +38,9 @@ def kaiming2(x:Tensor,    # A weight, changed in place: (out,in), or (out,in,*re
     """Fill `x` from the uniform of standard deviation `gain`(a)/√fan. Bound: √3 times that.
 
     Source: He et al. 2015, equations 10 and 14."""
-    std = gain(a)/math.sqrt(fans(x)[use_fan_out])
+    fan = fans(x)[bool(use_fan_out)]
+    if not (fan and math.isfinite(a)): raise ValueError(
+            f'fan {fan}, slope {a}: give a weight that is not empty and a finite slope')
+    std = gain(a)/math.sqrt(fan)
     bound = math.sqrt(3.)*std
     x.data.uniform_(-bound, bound)

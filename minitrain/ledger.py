@@ -11,7 +11,7 @@ import argparse, json, os, re, shutil, subprocess, sys, tempfile, time
 from collections import Counter
 from pathlib import Path
 
-# %% ../nbs/01b_ledger.ipynb #24440101
+# %% ../nbs/01b_ledger.ipynb #741a0a24
 _ROOT = Path(__file__).resolve().parent.parent if '__file__' in globals() else Path.cwd().parent
 
 def ledger_path() -> Path: # May not exist
@@ -33,7 +33,8 @@ def merge_ledger(folder:Path, # Of the files that `Claims` recorded
     "Put recorded rows in the place of older ones; the order is that of the ids."
     old = read_ledger(path)
     files = [json.loads(p.read_text(encoding='utf-8')) for p in Path(folder).glob('*.json')]
-    redone = {f['id'] for f in files}
+    redone, ids = {f['id'] for f in files}, [r['id'] for f in files for r in f['rows']]
+    if twice := [id for id, n in Counter(ids).items() if n > 1]: raise ValueError(f'two claims record {twice}: rename one')
     def kept(claim): return claim not in redone and not claim.startswith(tuple(gone))
     rows = {id: r for id, r in old['claims'].items()
             if kept(r['claim'])} | {r['id']: r for f in files for r in f['rows']}
@@ -129,9 +130,9 @@ def markdown(ledger:dict,
              why in lived]
     return '\n'.join(text).rstrip() + '\n'
 
-# %% ../nbs/01b_ledger.ipynb #8553ecc6
+# %% ../nbs/01b_ledger.ipynb #88c4b524
 _CALL = re.compile(r'^\s*claims\w*\.(exact|theory|empirical|paired)\(', re.M)
-_PREFIX = re.compile(r"\bClaims\('(\w+)'\)")
+_PREFIX = re.compile(r'''\bClaims\(['"](\w+)['"]''')
 _FLAG = re.compile(r'^#\|\s*(slow|gpu|record)\b', re.M)
 
 def _cells(nb, flags=()):
@@ -183,7 +184,8 @@ def run_claims(notebooks:dict, # As `claim_notebooks` returns
     "Run the claims of several notebooks, each in a process of its own, and print what they say."
     from tqdm import tqdm
     env = dict(MINITRAIN_ONLY=only, **(dict(MINITRAIN_RECORD=str(Path(folder).resolve())) if folder else {}))
-    flags = ['slow', 'record'] if folder else ['slow']*slow
+    if not folder: env['MINITRAIN_RECORD'] = ''
+    flags, ran = ['slow', 'record'] if folder else ['slow']*slow, 0
     total = sum(n for *_, n in notebooks.values()) if folder else len(notebooks)
     waiting, running, failed = sorted(notebooks), {}, []          # the last are the longest, and go first
     with tqdm(total=total, disable=None, unit='claim' if folder else 'notebook') as bar:
@@ -196,15 +198,18 @@ def run_claims(notebooks:dict, # As `claim_notebooks` returns
                 for name in [k for k, (p, _) in running.items() if p.poll() is not None]:
                     process, said = running.pop(name)
                     said.seek(0)
-                    if process.returncode: failed.append((name, said.read().strip()))
-                    elif not folder: tqdm.write(said.read().strip())
+                    text = said.read().strip()
+                    ran += bool(text)
+                    if process.returncode: failed.append((name, text))
+                    elif text and not folder: tqdm.write(text)
                 bar.n = len([*Path(folder).glob('*.json')]) if folder else total - len(waiting) - len(running)
                 bar.refresh()
         finally:
             for process, _ in running.values(): process.terminate()
+    if not ran: failed.append(('nothing', f'no claim and no figure begins with {only!r}'))
     return failed
 
-# %% ../nbs/01b_ledger.ipynb #42678f4c
+# %% ../nbs/01b_ledger.ipynb #951474f8
 def save_report(ledger:dict, out:Path, # Folder
                 notebooks:dict=None):  # As for `markdown`
     "Write `claims.md` and `claims.png`."
@@ -230,12 +235,13 @@ def _arguments():
 
 def _record(root, notebooks, args):
     from tqdm import tqdm
-    folder, path = root/'results'/'.recording', root/'results'/'claims.json'
+    folder, path = root/'results'/'.recording'/(args.only or 'all'), root/'results'/'claims.json'
     folder.mkdir(parents=True, exist_ok=True)
     failed = run_claims(notebooks, folder, args.only, args.workers)
     if failed: return failed
     ledger = merge_ledger(folder, path, gone=[args.only] if args.only else [''])
     shutil.rmtree(folder)
+    if not any(folder.parent.iterdir()): folder.parent.rmdir()
     save_report(ledger, root/'results', claim_notebooks(root/'nbs'))
     tqdm.write(glance(ledger))
     return []
@@ -248,7 +254,7 @@ def claims_main(argv=None) -> int: # Arguments, `sys.argv[1:]` where None → ex
     try:
         if not (args.check or args.record):
             path = args.root/'results'/'claims.json'
-            ledger = read_ledger(path if path.exists() else None)
+            ledger = read_ledger(path if path.exists() or args.root != _ROOT else None)
             if not any(id.startswith(args.only)
                        for id in ledger['claims']): parser.error(f'--only {args.only!r}: no figure begins so')
             print(report(ledger, args.only))

@@ -5,19 +5,21 @@
 # %% auto #0
 __all__ = ['InitReport', 'init_report', 'lsuv_', 'FixupBlock', 'fixup_']
 
-# %% ../nbs/02b_initializing.ipynb #d53fc45f
+# %% ../nbs/02b_initializing.ipynb #266df4c1
 import copy, math, warnings
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from .core import check_whole, draw, seeded
 from .init import fans
 
-# %% ../nbs/02b_initializing.ipynb #e512c547
+# %% ../nbs/02b_initializing.ipynb #30d07cac
 def _weighted(model):
     return [(name or 'model', l) for name, l in model.named_modules() if isinstance(l, (nn.Linear, _ConvNd))]
-def _rms(t): return t.detach().float().pow(2).mean().sqrt().item()
+def _rms(t):
+    return t.detach().double().pow(2).mean().sqrt().item()         # squares of float32 overflow at 10¹⁹
 def _inputs(xb): return tuple(xb) if isinstance(xb, (tuple, list)) else (xb,)
+def _leaf(t): return t.detach().clone().requires_grad_(t.is_floating_point()) if isinstance(t, Tensor) else t
 
 class InitReport(list):
     "A dict a layer, in the order of the forward pass; prints as a table."
@@ -36,12 +38,11 @@ class InitReport(list):
                 (axs[0], 'Outputs', 'rms', [r['rms_in']*r['theory'] for r in self]),
                 (axs[1], 'Gradients, as each layer passes them on', 'grad_in',
                  [r['grad']*r['theory_back'] for r in self])):
-            draw({'measured': [r[measured] for r in self], 'theory, from what reaches the layer': theory},
-                 title,
-                 'layer', 'root mean square', ax=ax, marker='.')
+            lines = {'measured': [r[measured] for r in self], 'theory, from what reaches the layer': theory}
+            if measured == 'rms': lines['signal, what differs between items'] = [r['signal'] for r in self]
+            draw(lines, title, 'layer', 'root mean square', ax=ax, marker='.')
             ax.set_yscale('log')
-            if len(self) <= 12: ax.set_xticks(range(len(self)), [r['layer'] for r in self],
-                                              fontsize='x-small')
+            if len(self) <= 12: ax.set_xticks(range(len(self)), [r['layer'] for r in self], fontsize=7)
         return axs
 
 def _theory(layer, rms_in): # factors of the root mean square, forward and backward
@@ -52,19 +53,23 @@ def _theory(layer, rms_in): # factors of the root mean square, forward and backw
     b2 = 0. if layer.bias is None else layer.bias.pow(2).mean().item()
     return math.sqrt(fan_in*w2 + b2/max(rms_in, 1e-30)**2), math.sqrt(fan_out*w2)
 
-def _watch(name, layer, rows):
+def _watch(name, layer, rows, entered):
     def before(layer, inputs):
-        x = inputs[0].clone()      # which nobody else reads: the gradient that reaches it came through this layer
+        if not inputs: raise ValueError(f'{name} is called by keyword: call it by position')
+        x = inputs[0].clone()     # which nobody else reads: its gradient came through this layer
         row = dict(layer=name, rms_in=_rms(x), grad_in=0.)
         if x.requires_grad: x.register_hook(lambda g: row.update(grad_in=_rms(g)))
         rows.append(row)
+        entered.append(row)
         return x, *inputs[1:]
     def after(layer, inputs, out):
-        row = rows[-1]             # layers with weights hold no others
+        row = entered.pop()       # the last that was entered, where layers hold others
         row['theory'], row['theory_back'] = _theory(layer, row['rms_in'])
-        row.update(mean=out.mean().item(), std=out.std().item(), rms=_rms(out),
-                   signal=_rms(out - out.mean(0)))
-        out.register_hook(lambda g: row.update(grad=_rms(g)))
+        if not isinstance(out, Tensor): raise ValueError(f'{name} returns a {type(out).__name__}: wrap it')
+        wide = out.detach().double()
+        row.update(mean=wide.mean().item(), std=wide.std().item(), rms=_rms(out),
+                   signal=_rms(wide - wide.mean(0)))
+        if out.requires_grad: out.register_hook(lambda g: row.update(grad=_rms(g)))
     layer.register_forward_pre_hook(before)
     layer.register_forward_hook(after)
 
@@ -72,20 +77,23 @@ def init_report(model:nn.Module, # Any; a copy of it is run
                 xb,              # A batch, or a tuple of inputs
                 seed:int=0,      # Of the gradient that goes back, and of dropout
                ) -> InitReport:
-    """What each Linear and convolution of `model` does to the scale of inputs and gradients, beside the theory.
+    """What each Linear and convolution that `model` calls does to the scale of inputs and gradients, beside the theory.
 
     mean, std: of the layer's output; signal: the part of it that differs between items.
     grad: root mean square of the gradient that reaches the output.
     forward: the factor by which the layer multiplies the root mean square; theory: √(fan_in·E[w²] + E[b²]/E[x²]).
     backward: the same of the gradient, through this layer alone; theory: √(fan_out·E[w²]), less for strides.
     Raises: ValueError where no such layer is run, or none of the output depends on one."""
-    model, rows = copy.deepcopy(model), InitReport()
+    model, rows, entered = copy.deepcopy(model), InitReport(), []
     for p in model.parameters(): p.requires_grad_()
-    for name, layer in _weighted(model): _watch(name, layer, rows)
+    for name, layer in _weighted(model): _watch(name, layer, rows, entered)
     with seeded(seed), torch.enable_grad():
-        pred = model(*(t.detach().clone().requires_grad_(t.is_floating_point()) for t in _inputs(xb)))
+        pred = model(*(_leaf(t) for t in _inputs(xb)))
+        if not isinstance(pred,
+                          Tensor): raise ValueError(
+                                  f'the model returns a {type(pred).__name__}: wrap it to return a tensor')
         if not rows: raise ValueError('no Linear and no convolution was run: give a model that has some')
-        pred.backward(torch.randn_like(pred))
+        if pred.requires_grad: pred.backward(torch.randn_like(pred))
     for row in rows:
         if 'grad' not in row:
             raise ValueError(f"no gradient reaches {row['layer']}: give a model whose output depends on it")
@@ -93,20 +101,22 @@ def init_report(model:nn.Module, # Any; a copy of it is run
         row['backward'] = row['grad_in']/max(row['grad'], 1e-30)
     return rows
 
-# %% ../nbs/02b_initializing.ipynb #c035223b
+# %% ../nbs/02b_initializing.ipynb #f7dd9a2b
 def _orthogonalise_(weight):
     flat = weight.flatten(1)
     tall = flat if flat.shape[0] >= flat.shape[1] else flat.T
-    q, r = torch.linalg.qr(tall)
+    q, r = torch.linalg.qr(tall.float())              # which half precision lacks
     q = q*torch.where(r.diagonal() < 0, -1., 1.)
     weight.copy_((q if tall is flat else q.T).view_as(weight))
 
-def _unit_variance(name, done, tol, max_iter): # a hook that corrects the layer when the batch arrives there
+def _unit_variance(name, done, seen, tol, max_iter): # a hook that corrects the layer when the batch arrives there
     def hook(layer, inputs, out):
-        if name in done: return            # a layer that is used twice is scaled by its first use
+        if any(layer.weight is w for w in seen): return       # used twice, or tied: its first use scales it
+        seen.append(layer.weight)
         _orthogonalise_(layer.weight)
         if layer.bias is not None: layer.bias.zero_()
-        for done[name] in range(max_iter + 1):
+        for i in range(max_iter + 1):
+            done[name] = i
             out = layer.forward(*inputs)
             std = out.std().item()
             if not (math.isfinite(std) and std > 1e-12):
@@ -114,7 +124,7 @@ def _unit_variance(name, done, tol, max_iter): # a hook that corrects the layer 
                         f'layer {name} puts out a standard deviation of {std:g} on this batch: look for '
                                  'inputs that are constant or not finite, or a layer before it that kills them')
             if abs(std - 1) < tol: return out
-            if done[name] < max_iter: layer.weight /= std
+            if i < max_iter: layer.weight /= std
         warnings.warn(f'layer {name}: standard deviation {std:.3g} after {max_iter} corrections')
         return out
     return hook
@@ -124,15 +134,19 @@ def lsuv_(model:nn.Module, # Changed in place: weights, and biases, which become
           tol:float=.01,   # Of the standard deviation around 1
           max_iter:int=10, # Corrections a layer
          ) -> dict:        # Layer: number of corrections, in the order of the forward pass
-    """Orthogonal weights for each Linear and convolution, scaled so that its output on `xb` has standard deviation 1.
+    """Orthogonal weights for each Linear and convolution that is called, scaled for outputs of standard deviation 1.
 
     The model's mode, its buffers and all generators stay as they are; a failure leaves the weights as they were.
-    Raises: ValueError for a layer whose output is constant or not finite, naming it.
+    Raises: ValueError for a layer whose output on `xb` is constant or not finite, naming it; or whose weight is computed.
     Source: Mishkin and Matas 2016, All you need is a good init, algorithm 1."""
     max_iter = check_whole('max_iter', max_iter, 1)
     if not tol > 0: raise ValueError(f'tol {tol!r}: give a number above 0')
-    saved, modes, done = copy.deepcopy(model.state_dict()), [(m, m.training) for m in model.modules()], {}
-    hooks = [l.register_forward_hook(_unit_variance(name, done, tol, max_iter))
+    saved, modes, done, seen = copy.deepcopy(model.state_dict()), [(m, m.training)
+                                                                   for m in model.modules()], {}, []
+    for name, l in _weighted(model):
+        if 'weight' not in l._parameters:
+            raise ValueError(f'the weight of {name} is computed (weight_norm or the like): apply that after lsuv_')
+    hooks = [l.register_forward_hook(_unit_variance(name, done, seen, tol, max_iter))
              for name, l in _weighted(model)]
     try:
         model.eval()                          # no dropout, and no batch counts for batch norm
@@ -146,7 +160,7 @@ def lsuv_(model:nn.Module, # Changed in place: weights, and biases, which become
     if not done: raise ValueError('no Linear and no convolution was run: give a model that has some')
     return done
 
-# %% ../nbs/02b_initializing.ipynb #ca25f687
+# %% ../nbs/02b_initializing.ipynb #15f42dd7
 class FixupBlock(nn.Module):
     """x + branch(x): `layers` with activations between, scalar biases around these, and a multiplier.
 
@@ -155,6 +169,10 @@ class FixupBlock(nn.Module):
                  *layers,          # Without biases, of matching sizes; output like the input
                  act=torch.relu):  # Between them
         super().__init__()
+        for l in layers:
+            if not isinstance(l,
+                              (nn.Linear,
+                               _ConvNd)): raise TypeError(f'{l}: give Linear layers or convolutions')
         if len(layers) < 2: raise ValueError(f'{len(layers)} layers in a branch: give two or more')
         if any(l.bias is not None
                for l in layers):
@@ -167,6 +185,8 @@ class FixupBlock(nn.Module):
         for i, l in enumerate(self.layers):
             h = l(h + self.before[i])
             if i < len(self.layers) - 1: h = self.act(h + self.after[i])
+        if h.shape != x.shape:
+            raise ValueError(f'branch makes {tuple(h.shape)} of {tuple(x.shape)}: its output must be like its input')
         return x + h*self.scale + self.after[-1]
 
 def fixup_(model:nn.Module, # Changed in place: its `FixupBlock`s
@@ -180,6 +200,6 @@ def fixup_(model:nn.Module, # Changed in place: its `FixupBlock`s
         for l in first:
             nn.init.kaiming_normal_(l.weight)
             l.weight.data.mul_(len(blocks)**(-1/(2*len(b.layers) - 2)))
-        last.weight.data.zero_()
+        for p, value in ((last.weight, 0.), (b.before, 0.), (b.after, 0.), (b.scale, 1.)): p.data.fill_(value)
     for p in head.parameters() if head is not None else (): p.data.zero_()
     return len(blocks)

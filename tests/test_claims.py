@@ -38,7 +38,7 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path):
     pid, fd = pty.fork()
     if pid == 0: os.execv(command, [command, '--record', '--root', str(tmp_path)])
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', 40, 120, 0, 0))
-    made = tmp_path/'results'/'.recording'/'02z.one.json'
+    made = tmp_path/'results'/'.recording'/'all'/'02z.one.json'
     end = time.monotonic() + 60
     while not made.exists() and time.monotonic() < end: time.sleep(.1)
     time.sleep(1)                                            # time for the bar to say so
