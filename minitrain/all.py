@@ -9,7 +9,7 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'test_near', 'test_near_zero', 'MIRRORS', 'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data',
            'ClaimError', 'Claims', 'Comparison', 'as_line', 'as_mean_sd', 'compare', 'one_by_one', 'plot_draws', 'fans',
            'gain', 'kaiming2', 'stats', 'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_', 'DataLoader',
-           'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls', 'log_softmax',
+           'Dataset', 'Flatten', 'Optimizer', 'SGD', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls', 'log_softmax',
            'logsumexp', 'nll', 'validate', 'EVENTS', 'STATE', 'AvgStats', 'AvgStatsCallback', 'Callback', 'DataBunch',
            'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'get_preds', 'ParamScheduler', 'Recorder', 'annealer',
            'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func', 'layer_groups',
@@ -23,14 +23,17 @@ from torch import nn, optim, tensor
 from torch.nn import init
 from torch.utils.data import RandomSampler, SequentialSampler
 
-# %% ../nbs/99_all.ipynb #8a0f2af9
+# %% ../nbs/99_all.ipynb #1c83bed3
 from .core import (camel2snake, check_whole, draw, environment, expect_fail, listify, mean_sd, mse,
-                            near, seeded, set_seed, smoothed, test_close, test_eq, test_fail, test_ne, test_near, test_near_zero)
+                            near, seeded, set_seed, smoothed, test_close, test_eq, test_fail, test_ne,
+                            test_near, test_near_zero)
 from .data import MIRRORS, DataError, data_folder, get_data, normalize, synth_data
-from .claims import (ClaimError, Claims, Comparison, as_line, as_mean_sd, compare, one_by_one, plot_draws)
+from .claims import (ClaimError, Claims, Comparison, as_line, as_mean_sd, compare, one_by_one,
+                              plot_draws)
 from .init import fans, gain, kaiming2, stats
 from .scaling import FixupBlock, InitReport, fixup_, init_report, lsuv_
-from .minibatch import (DataLoader, Dataset, Flatten, Optimizer, Sampler, accuracy, collate, fit,
+from .minibatch import (DataLoader, Dataset, Flatten, Optimizer, SGD, Sampler, accuracy, collate,
+                                 fit,
                                  get_dls, log_softmax, logsumexp, nll, validate)
 from .callbacks import (EVENTS, STATE, AvgStats, AvgStatsCallback, Callback, DataBunch, Learner,
                                  Runner, TrainEvalCallback, get_model, get_preds)
@@ -38,14 +41,16 @@ from .anneal import (ParamScheduler, Recorder, annealer, combine_scheds, cos_1cy
                               create_learner, freeze_, get_model_func, layer_groups, plot_sched, sched_cos,
                               sched_exp, sched_lin, sched_no, sched_values)
 
-# %% ../nbs/99_all.ipynb #a30ce4cb
+# %% ../nbs/99_all.ipynb #d6d0551e
 _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init',
          'RandomSampler', 'SequentialSampler', 'camel2snake', 'check_whole', 'draw', 'environment',
-         'expect_fail', 'listify', 'mean_sd', 'mse', 'near', 'seeded', 'set_seed', 'smoothed', 'test_close', 'test_eq', 'test_fail', 'test_ne',
+         'expect_fail', 'listify', 'mean_sd', 'mse', 'near', 'seeded', 'set_seed', 'smoothed', 'test_close',
+         'test_eq', 'test_fail', 'test_ne',
          'test_near', 'test_near_zero', 'MIRRORS', 'DataError', 'data_folder', 'get_data', 'normalize',
          'synth_data', 'ClaimError', 'Claims', 'Comparison', 'as_line', 'as_mean_sd', 'compare', 'one_by_one',
          'plot_draws', 'fans', 'gain', 'kaiming2', 'stats', 'FixupBlock', 'InitReport', 'fixup_',
-         'init_report', 'lsuv_', 'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate',
+         'init_report', 'lsuv_', 'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'SGD', 'Sampler',
+         'accuracy', 'collate',
          'fit', 'get_dls', 'log_softmax', 'logsumexp', 'nll', 'validate', 'EVENTS', 'STATE', 'AvgStats',
          'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model',
          'get_preds', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal',

@@ -154,7 +154,7 @@ class Recorder(Callback):
         line = {f'moving average (β = {smooth})' if smooth else 'each batch': self.losses}
         return draw(line, 'Training loss', 'training batch', 'loss of the batch', smooth=smooth, **kwargs)
 
-# %% ../nbs/05_anneal.ipynb #d23a97d9
+# %% ../nbs/05_anneal.ipynb #3ea53753
 class ParamScheduler(Callback):
     "Sets the hyper-parameter `pname` of the optimiser before each training batch."
     _order = 1                         # after those that change the optimiser or its groups
@@ -182,9 +182,13 @@ class ParamScheduler(Callback):
 
     def set_param(self):
         "Set it for the position that the fit has reached."
-        pos, groups, scheds = self.n_epochs/self.epochs, self.opt.param_groups, self.sched_func
-        if not isinstance(scheds, (list, tuple)): scheds = [scheds]*len(groups)
-        for group, f in zip(groups, scheds, strict=True): group[self.pname] = f(pos)
+        run, scheds = self.run, self.sched_func
+        pos, groups = run.n_epochs/run.epochs, run.opt.param_groups
+        if isinstance(scheds, (list, tuple)):
+            for group, f in zip(groups, scheds, strict=True): group[self.pname] = f(pos)
+        else:
+            value = scheds(pos)
+            for group in groups: group[self.pname] = value
 
 # %% ../nbs/05_anneal.ipynb #b6016f2e
 def layer_groups(model:nn.Module) -> list: # Dicts with 'params' and 'name'

@@ -6,13 +6,15 @@
 __all__ = ['EVENTS', 'STATE', 'DataBunch', 'Learner', 'get_model', 'Callback', 'TrainEvalCallback', 'Runner', 'AvgStats',
            'AvgStatsCallback', 'get_preds']
 
-# %% ../nbs/04_callbacks.ipynb #f2170928
+# %% ../nbs/04_callbacks.ipynb #3861f1ae
 import difflib, re
-from itertools import islice
+from itertools import count, islice
+from operator import attrgetter
 from collections.abc import Callable
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 from .core import camel2snake, check_whole, listify
+from .minibatch import SGD
 
 # %% ../nbs/04_callbacks.ipynb #a3e4aa44
 class DataBunch():
@@ -36,7 +38,7 @@ class DataBunch():
             raise ValueError(f'{name}.y holds {lo if lo < 0 else hi}: with c={self.c} classes '
                              f'give targets from 0 to {self.c - 1}')
 
-# %% ../nbs/04_callbacks.ipynb #f11d3478
+# %% ../nbs/04_callbacks.ipynb #298fa25d
 class Learner():
     "What is trained, with what, and on what; any of it may be replaced, also during a fit."
     def __init__(self, model, opt, loss_func, data):
@@ -46,15 +48,15 @@ def get_model(data:DataBunch,
               lr:float=.5, # Learning rate
               nh:int=50,   # Hidden units
              ) -> tuple:   # Model and optimiser
-    "The lesson's net, two linear layers and a ReLU, for rows of numbers, with plain SGD."
+    "The lesson's net, two linear layers and a ReLU, for rows of numbers, with `SGD`."
     x = data.train_ds.x
     if x.dim() != 2:
         raise ValueError(f'inputs of shape {tuple(x.shape)}: get_model wants rows of numbers, (n,m)')
     if data.c is None: raise ValueError('data.c is None: give DataBunch the number of classes')
     model = nn.Sequential(nn.Linear(x.shape[1], nh), nn.ReLU(), nn.Linear(nh, data.c)).to(x.device)
-    return model, optim.SGD(model.parameters(), lr=lr)
+    return model, SGD(model.parameters(), lr=lr)
 
-# %% ../nbs/04_callbacks.ipynb #ebb1a179
+# %% ../nbs/04_callbacks.ipynb #573053a1
 EVENTS = ('begin_fit', 'begin_epoch', 'begin_batch', 'after_pred', 'after_loss', 'after_backward',
           'after_step', 'after_batch', 'begin_validate', 'after_epoch', 'after_fit')
 STATE = ('learn', 'model', 'opt', 'loss_func', 'data', 'xb', 'yb', 'pred', 'loss', 'epoch', 'epochs',
@@ -65,7 +67,7 @@ def _class_name(cb) -> str: return camel2snake(re.sub(r'^_+|Callback$', '', type
 def _of_runner(name:str) -> property:
     def put(self, value):
         raise AttributeError(f"self.{name} = … would hide the runner's: write self.run.{name} = …")
-    return property(lambda self: getattr(self.run, name), put)
+    return property(attrgetter(f'run.{name}'), put)       # read in every step: without a Python call
 
 class Callback():
     "Base of callbacks: the runner's state can be read on `self` and set on `self.run`."
@@ -93,7 +95,7 @@ class Callback():
 
 for _name in STATE: setattr(Callback, _name, _of_runner(_name))
 
-# %% ../nbs/04_callbacks.ipynb #e1439d89
+# %% ../nbs/04_callbacks.ipynb #df793130
 class TrainEvalCallback(Callback):
     "Sets the model's mode and counts: `n_iter` training batches, `n_epochs` epochs, as a float, both exact."
     _order = -100                         # everyone else wants to read these
@@ -103,15 +105,16 @@ class TrainEvalCallback(Callback):
         self.model.train()
 
     def after_batch(self):
-        if not self.in_train: return
-        self.run.n_iter += 1
-        self.run.n_epochs = self.epoch + (self.batch + 1)/self.iters
+        run = self.run                    # a look-up less each: this is in every step
+        if not run.in_train: return
+        run.n_iter += 1
+        run.n_epochs = run.epoch + (run.batch + 1)/run.iters
 
     def begin_validate(self):
         self.run.in_train = False
         self.model.eval()
 
-# %% ../nbs/04_callbacks.ipynb #66293bfb
+# %% ../nbs/04_callbacks.ipynb #f0dbff34
 def _name_of(cb) -> str:
     name = getattr(cb, 'name', None)
     return name if isinstance(name, str) else _class_name(cb)
@@ -137,7 +140,7 @@ def _introduce(cb, run):
     else: cb.run = run                        # a plain object needn't know how to be introduced
 
 def _of_learner(name:str) -> property:
-    return property(lambda run: getattr(run.learn, name), lambda run, value: setattr(run.learn, name, value))
+    return property(attrgetter(f'learn.{name}'), lambda run, value: setattr(run.learn, name, value))
 
 def _from(dl, start):
     "The batches of `dl` from `start` on; ours doesn't even fetch the others."
@@ -208,7 +211,7 @@ class _Events:
                 first = first or e
         if first is not error: raise first
 
-# %% ../nbs/04_callbacks.ipynb #ce905b50
+# %% ../nbs/04_callbacks.ipynb #6394d8e2
 class Runner(_Events):
     "The training loop. At each event it asks its callbacks; what they replace on it is what it goes on with."
     def __init__(self,
@@ -261,12 +264,15 @@ class Runner(_Events):
 
     def all_batches(self, dl, start:int=0):
         "One pass over `dl`, from batch `start` on, until `stop` is set."
-        self.iters = len(dl)
+        self.iters, numbers = len(dl), count(start)
         if not self.stop:
-            for self.batch, (xb, yb) in enumerate(_from(dl, start), start):
+            for xb, yb in _from(dl, start):
+                self.batch = next(numbers)
                 self.one_batch(xb, yb)
                 self('after_batch')
                 if self.stop: break
+                del xb, yb                    # the next batch takes this one's memory, warm in the cache
+                if self.batch + 1 < self.iters: self.xb = self.yb = None
         self.stop = False
 
     def one_batch(self, xb, yb):
@@ -284,36 +290,53 @@ class Runner(_Events):
         if self('after_step'): return
         self.opt.zero_grad()
 
-# %% ../nbs/04_callbacks.ipynb #6883c47d
-def _scalar(value, what):
-    if isinstance(value, Tensor) and value.dim():
-        raise ValueError(f'{what} has shape {tuple(value.shape)}, want one number a batch: take its mean')
-    return value.detach() if isinstance(value, Tensor) else value
+# %% ../nbs/04_callbacks.ipynb #5a52c901
+def _detached(o): return o.detach() if isinstance(o, Tensor) else o
 
-def _metric_name(m): return getattr(m, '__name__', None) or repr(m)
+def _summed(values, device) -> Tensor: # Scalars, tensors or numbers → their sum, in double precision
+    dtype = torch.float32 if device.type == 'mps' else torch.float64         # mps has no doubles
+    tensors = [v if isinstance(v, Tensor) else torch.tensor(v, dtype=dtype, device=device) for v in values]
+    return torch.stack(tensors).sum(dtype=dtype)
 
 class AvgStats():
     "Loss and metrics, averaged over the items seen."
+    most = 256                           # batches that wait to be summed: bounds the memory
     def __init__(self, metrics,      # Functions of (pred, yb) that return a batch's mean: one or several
                  in_train:bool):     # For the name
         self.metrics, self.in_train = listify(metrics), in_train
         self.reset()
 
-    def reset(self): self.sums, self.count = None, 0
+    def reset(self): self.sums, self.count, self._waiting, self._nb = None, 0, [], 0
 
     def accumulate(self, run):
         "Add the batch that `run` holds; nothing is copied from the device."
         nb = run.xb.shape[0]
-        values = [_scalar(run.loss, 'the loss')]
-        for m in self.metrics: values.append(_scalar(m(run.pred, run.yb), f'metric {_metric_name(m)!r}'))
-        if self.sums is None:
-            dtype = torch.float32 if run.loss.is_mps else torch.float64      # mps has no doubles
-            self.sums = [torch.zeros((), dtype=dtype, device=run.loss.device) for _ in values]
-        for total, v in zip(self.sums, values): total.add_(v, alpha=nb)
+        if nb != self._nb or len(self._waiting) >= self.most: self._add_up()
+        pred, yb = _detached(run.pred), run.yb
+        values = [run.loss.detach()] + [_detached(m(pred, yb)) for m in self.metrics]
+        if not self._waiting: self._check(values, nb)
+        self._waiting.append(values)
         self.count += nb
 
+    def _check(self, values, nb):
+        self._nb, self._device = nb, values[0].device
+        names = ['the loss'] + [f"metric {getattr(m, '__name__', None) or repr(m)!r}" for m in self.metrics]
+        for v, name in zip(values, names):
+            if isinstance(v, Tensor) and v.dim():
+                raise ValueError(f'{name} has shape {tuple(v.shape)}, want one number a batch: take its mean')
+
+    def _add_up(self):
+        "Sum what waits, batches of one size, times that size."
+        if not self._waiting: return
+        new = [_summed(values, self._device)*self._nb for values in zip(*self._waiting)]
+        self.sums = new if self.sums is None else [a + b for a, b in zip(self.sums, new)]
+        self._waiting = []
+
     @property
-    def all_stats(self) -> list: return [] if self.sums is None else [o.item() for o in self.sums]
+    def all_stats(self) -> list:      # Floats, of `count` items
+        "The sums so far."
+        self._add_up()
+        return [] if self.sums is None else [o.item() for o in self.sums]
     @property
     def avg_stats(self) -> list:      # Floats: loss, then metrics
         "The averages so far; empty where nothing was seen."
@@ -322,7 +345,7 @@ class AvgStats():
         if not self.count: return ''
         return f"{'train' if self.in_train else 'valid'}: [{', '.join(f'{o:.4f}' for o in self.avg_stats)}]"
 
-# %% ../nbs/04_callbacks.ipynb #e71bfe26
+# %% ../nbs/04_callbacks.ipynb #aa9c3bce
 class AvgStatsCallback(Callback):
     "Prints the averages of each epoch; the last ones stay in `train_stats` and `valid_stats`."
     def __init__(self, metrics,                # As for `AvgStats`
@@ -338,7 +361,7 @@ class AvgStatsCallback(Callback):
     def after_loss(self):
         if self.done: self.begin_epoch()       # which another callback's True had kept from us
         stats = self.train_stats if self.in_train else self.valid_stats
-        with torch.no_grad(): stats.accumulate(self.run)
+        stats.accumulate(self.run)
 
     def after_epoch(self):
         for stats in (self.train_stats, self.valid_stats):
