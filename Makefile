@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 MADE_FROM := setup.py pyproject.toml settings.ini constraints.txt
 
-.PHONY: run test slow prepare lab record clean
+.PHONY: run test slow prepare lab record bench clean
 
 run: .venv/installed      ## train the lesson's runs and print its figures beside ours
 	@$(BIN)/minitrain
@@ -26,8 +26,11 @@ lab: .venv/installed-dev  ## open the notebooks
 record: .venv/installed-dev ## measure every figure anew: results/
 	$(BIN)/minitrain_claims --record
 
+bench: .venv-bench/installed ## time an epoch beside the peers, half an hour: results/speed.*
+	@.venv-bench/bin/minitrain_bench --out results
+
 clean:
-	rm -rf .venv build dist *.egg-info minitrain-results
+	rm -rf .venv .venv-bench build dist *.egg-info minitrain-results
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "minitrain wants Python 3.11 or later: make PYTHON=python3.11")'
@@ -42,3 +45,13 @@ clean:
 	@echo 'Installing into .venv, with what the tests need (once; PyTorch is large)'
 	@$(INSTALL) -e '.[dev]'
 	@touch .venv/installed $@
+
+# Apart from .venv: fastai wants fastcore 2, nbdev's line wants 1. Those two without their dependencies, which
+# would bring torchvision and spacy, not used here.
+.venv-bench/installed: $(MADE_FROM)
+	@echo 'Installing the peers into .venv-bench (once)'
+	@$(PYTHON) -m venv .venv-bench
+	@grep -v '^fastcore==' constraints.txt > .venv-bench/constraints.txt
+	@.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet -c .venv-bench/constraints.txt -e '.[bench]'
+	@.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet --no-deps fastai==2.8.12 miniminiai==0.0.5
+	@touch $@

@@ -290,8 +290,8 @@ class Runner(_Events):
         if self('after_step'): return
         self.opt.zero_grad()
 
-# %% ../nbs/04_callbacks.ipynb #5a52c901
-def _detached(o): return o.detach() if isinstance(o, Tensor) else o
+# %% ../nbs/04_callbacks.ipynb #5d959e0c
+def _detached(o): return o.detach() if getattr(o, 'requires_grad', False) else o
 
 def _summed(values, device) -> Tensor: # Scalars, tensors or numbers → their sum, in double precision
     dtype = torch.float32 if device.type == 'mps' else torch.float64         # mps has no doubles
@@ -313,7 +313,7 @@ class AvgStats():
         nb = run.xb.shape[0]
         if nb != self._nb or len(self._waiting) >= self.most: self._add_up()
         pred, yb = _detached(run.pred), run.yb
-        values = [run.loss.detach()] + [_detached(m(pred, yb)) for m in self.metrics]
+        values = [_detached(run.loss)] + [_detached(m(pred, yb)) for m in self.metrics]
         if not self._waiting: self._check(values, nb)
         self._waiting.append(values)
         self.count += nb
