@@ -10,7 +10,7 @@ __all__ = ['CONTENDERS', 'SIZES', 'IDLE', 'IMPORTED', 'DISTS', 'measure_one', 'i
 import argparse, importlib.metadata, importlib.util, json, os, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
-# %% ../nbs/15b_bench.ipynb #5ad5d8d6
+# %% ../nbs/15b_bench.ipynb #2ca3211c
 CONTENDERS = ('ours', 'by_hand', 'by_hand_again', 'pytorch', 'lesson', 'miniminiai', 'poutyne', 'ignite',
               'accelerate',
               'skorch', 'keras', 'lightning', 'fastai')
@@ -24,13 +24,16 @@ def _maker(name:str, tiny:bool=False):
     return getattr(speed, name, None) or getattr(peers, name)
 
 def _tiny(name) -> list: # µs a step over the bare loop, for each of `IDLE`
-    from minitrain.speed import Task, interleave, tiny_batches
-    batches = tiny_batches(1000)
-    makers = {'bare': _maker('by_hand', True)} | {n: _maker(name, True) for n in IDLE}
-    def epoch(k, maker): return maker(Task(batches=batches, idle=0 if k == 'bare' else k))
-    fits = {k: epoch(k, maker) for k, maker in makers.items()}
-    times = interleave({k: f for k, f in fits.items()}, 3)
-    return [statistics.median(a - b for a, b in zip(times[n], times['bare']))/len(batches)*1e6 for n in IDLE]
+    from minitrain.speed import Task, tiny_batches
+    batches, times = tiny_batches(1000), {'bare': [], **{n: [] for n in IDLE}}
+    for _ in range(4):                     # the first warms up
+        for k, seconds in times.items():
+            fit = _maker('by_hand' if k == 'bare' else name,
+                         True)(Task(batches=batches, idle=0 if k == 'bare' else k))
+            start = time.perf_counter()
+            fit()
+            seconds.append((time.perf_counter() - start)/len(batches)*1e6)
+    return [statistics.median(a - b for a, b in zip(times[n][1:], times['bare'][1:])) for n in IDLE]
 
 def measure_one(name:str,     # One of `CONTENDERS`
                 start:float,  # When the process was started, seconds since 1970
