@@ -26,7 +26,7 @@ lab: .venv/installed-dev  ## open the notebooks
 record: .venv/installed-dev ## measure every figure anew: results/
 	$(BIN)/minitrain_claims --record
 
-bench: .venv-bench/installed ## time an epoch beside the peers, half an hour: results/speed.*
+bench: .venv-bench/installed ## time the library beside its peers: results/speed.*
 	@.venv-bench/bin/minitrain_bench --out results
 
 clean:
