@@ -151,7 +151,7 @@ def tiny_ours(task:Task) -> Callable: # As `tiny_by_hand`
     run = Runner([Idle(i) for i in range(task.idle)])
     return lambda: run.fit(1, learn)
 
-# %% ../nbs/15_speed.ipynb #61bfc60f
+# %% ../nbs/15_speed.ipynb #0f2afa90
 _waits = {'item', 'tolist', 'cpu', 'numpy', '__float__', '__int__', '__bool__', '__index__', 'nonzero',
           'synchronize'}
 
@@ -193,9 +193,8 @@ def step_counts(make:Callable) -> dict: # `make(n)` → a function that trains o
     "What one training step does: calls of Python, of built-ins, of PyTorch; waits; sorts; objects that stay."
     few, many = 10, 30
     for n in (few, many): make(n)()                             # what is done only once, has been done
-    res = {}
-    for kind in ('python', 'builtin', 'waits', 'sorts'):
-        res[kind] = (_calls(make(many))[kind] - _calls(make(few))[kind])/(many - few)
+    calls = {n: _calls(make(n)) for n in (few, many)}
+    res = {k: (calls[many][k] - calls[few][k])/(many - few) for k in ('python', 'builtin', 'waits', 'sorts')}
     def operations(n):
         f, mode = make(n), _Operations()
         with mode: f()
@@ -207,7 +206,7 @@ def step_counts(make:Callable) -> dict: # `make(n)` → a function that trains o
     res['stay'] = (_left(make(many)) - _left(make(few)))/(many - few)
     return res
 
-# %% ../nbs/15_speed.ipynb #b3bf34db
+# %% ../nbs/15_speed.ipynb #4f664577
 # Valid accuracy aimed at in the mean: hidden layers, images a batch, epochs, highest rate and share of the fit that
 # the rate climbs (in a line, from a tenth; then down to 0), Nesterov momentum, label smoothing
 RECIPES = {.97: dict(hidden=(128,), bs=256, epochs=2, lr=.52, warm=.1, momentum=.8, smoothing=.1),
@@ -223,11 +222,10 @@ def race(tensors:tuple, # x_train, y_train, x_valid, y_valid, rows of numbers
         ) -> tuple:     # Seconds, valid accuracy
     "Train by one recipe, from data in memory to the accuracy."
     start = time.perf_counter()
-    x_train, y_train, x_valid, y_valid = tensors
-    sizes, layers = [x_train.shape[1], *hidden, 10], []
+    sizes, layers = [tensors[0].shape[1], *hidden, 10], []
     for ni, no in zip(sizes, sizes[1:]): layers += [nn.Linear(ni, no), nn.ReLU()]
     model = nn.Sequential(*layers[:-1])
-    data = DataBunch(*get_dls(Dataset(x_train, y_train), Dataset(x_valid, y_valid), bs), 10)
+    data = DataBunch(*Task(*tensors, bs=bs).dls(), 10)
     opt = SGD(model.parameters(), lr, momentum=momentum, nesterov=momentum > 0)
     sched = combine_scheds([warm, 1 - warm], [sched_lin(lr/10, lr), sched_lin(lr, 0.)])
     run = Runner([ParamScheduler('lr', sched), AvgStatsCallback(accuracy, log=[].append), _LastValidation()])
