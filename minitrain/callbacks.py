@@ -345,9 +345,10 @@ class AvgStats():
         if not self.count: return ''
         return f"{'train' if self.in_train else 'valid'}: [{', '.join(f'{o:.4f}' for o in self.avg_stats)}]"
 
-# %% ../nbs/04_callbacks.ipynb #aa9c3bce
+# %% ../nbs/04_callbacks.ipynb #d848648b
 class AvgStatsCallback(Callback):
     "Prints the averages of each epoch; the last ones stay in `train_stats` and `valid_stats`."
+    only_looks = True                          # changes nothing: may be called once the step is done
     def __init__(self, metrics,                # As for `AvgStats`
                  log:Callable=print):          # Called with each line
         self.train_stats, self.valid_stats, self.log = AvgStats(metrics, True), AvgStats(metrics, False), log

@@ -5,22 +5,18 @@
 # %% auto #0
 __all__ = ['cuda_graph', 'GraphRunner']
 
-# %% ../nbs/15c_graphs.ipynb #08ebc5b8
+# %% ../nbs/15c_graphs.ipynb #a4a42d0c
 from collections.abc import Callable
 import torch
-from .callbacks import AvgStatsCallback, Runner
+from .callbacks import Runner
 from .minibatch import SGD
 
-# %% ../nbs/15c_graphs.ipynb #0b78bfee
+# %% ../nbs/15c_graphs.ipynb #a65b14ac
 def cuda_graph(work:Callable) -> Callable: # No arguments, works on tensors that stay where they are
     "Record `work` as a CUDA graph and return what replays it."
-    if not torch.cuda.is_available():
-        raise RuntimeError('no CUDA device for a graph: train with Runner, or on a machine with an NVIDIA GPU')
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph): work()
     return graph.replay
-
-def _only_looks(cb) -> bool: return getattr(cb, 'only_looks', type(cb) is AvgStatsCallback)
 
 class GraphRunner(Runner):
     "`Runner` whose training step is captured once and replayed; for `SGD`, and callbacks that don't act inside the step."
@@ -31,20 +27,23 @@ class GraphRunner(Runner):
         super().__init__(cbs, cb_funcs)
 
     def fit(self, epochs, learn, start=(0, 0)):
-        "As `Runner.fit`; whatever can't be captured is refused before the first batch."
+        "As `Runner.fit`; callbacks that act inside the step, other optimisers and other devices are refused at once."
         self._replay, self._last, self._seen = None, None, 0
         if not isinstance(learn.opt, SGD):
             raise TypeError(f'{type(learn.opt).__name__}: a graph is captured of SGD alone; train others with Runner')
+        if self.capture is cuda_graph and not all(p.is_cuda for p in learn.model.parameters()):
+            raise RuntimeError(
+                    'a CUDA graph of a model that is not on a CUDA device: move it there, or use Runner')
         super().fit(epochs, learn, start)
 
     def _resolve(self):
         super()._resolve()
         for event in ('after_pred', 'after_loss', 'after_backward', 'after_step'):
             for cb, _ in self._handlers[event]:
-                if event == 'after_loss' and _only_looks(cb): continue
+                if event == 'after_loss' and getattr(cb, 'only_looks', False): continue
+                hint = ', or set only_looks = True if it only reads' if event == 'after_loss' else ''
                 raise ValueError(
-                        f'{type(cb).__name__}.{event} would act inside a captured step: use Runner' + (
-                    ', or set only_looks = True if it only reads' if event == 'after_loss' else ''))
+                        f'{type(cb).__name__}.{event} would act inside a captured step: use Runner{hint}')
 
     def one_batch(self, xb, yb):
         "In training: copy the batch, replay the step, let others look."
@@ -55,8 +54,8 @@ class GraphRunner(Runner):
         self._last = what
         if self._replay is not None and what[:3] != self._what[:3]:
             raise ValueError('model, optimiser or loss were replaced after the capture: use Runner')
-        if self._replay is None or what != self._what: return super().one_batch(
-                xb, yb)   # a smaller last batch
+        if self._replay is None or what != self._what:                  # a smaller last batch
+            return super().one_batch(xb, yb)
         self.xb, self.yb, self.pred, self.loss = xb, yb, None, None
         if self('begin_batch'): return
         if self.xb.shape != self._x.shape or self.yb.shape != self._y.shape:
@@ -65,7 +64,8 @@ class GraphRunner(Runner):
         self._replay()
         self.pred, self.loss = self._pred.clone(), self._loss.clone()   # the next replay writes over them
         self.n_step += 1
-        self('after_loss')
+        if self('after_loss'): raise ValueError(
+                'after_loss returned True, but the captured step is done: use Runner')
 
     def _constants(self) -> list:
         return [{k: v for k, v in g.items() if k not in ('params', 'lr', 'name')}
