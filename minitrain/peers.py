@@ -7,7 +7,7 @@ __all__ = ['Batches', 'pytorch', 'tiny_pytorch', 'lesson', 'tiny_lesson', 'accel
            'tiny_poutyne', 'ignite', 'tiny_ignite', 'skorch', 'tiny_skorch', 'keras', 'tiny_keras', 'lightning',
            'tiny_lightning', 'fastai', 'tiny_fastai', 'miniminiai', 'tiny_miniminiai']
 
-# %% ../nbs/15a_peers.ipynb #e3b465a5
+# %% ../nbs/15a_peers.ipynb #737fdc92
 import importlib, logging, os, warnings
 from collections.abc import Callable
 import torch
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn, optim
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
-from .speed import Task
+from .speed import Task, tiny_by_hand
 
 # %% ../nbs/15a_peers.ipynb #b229c6ca
 class Batches(IterableDataset):
@@ -38,43 +38,41 @@ def _idles(base, names, hook, n):
     cls = type('IdleHooks', (base,), dict.fromkeys(names.split(), hook))
     return [cls() for _ in range(n)]
 
-# %% ../nbs/15a_peers.ipynb #8d7ee2d7
-def pytorch(task:Task) -> Callable:
-    "The same training with PyTorch's loader, optimiser and schedule: `fit(epochs)` → valid accuracy."
-    model, (train, valid) = task.model(), _torch_dls(task)
-    opt, losses = optim.SGD(model.parameters(), task.lr), []
-    sched = OneCycleLR(opt, **_one_cycle(task, len(train)))
+# %% ../nbs/15a_peers.ipynb #4b10b5c1
+def _loop(model, opt, sched, dls, backward, gather=lambda *o: o):
+    "`fit(epochs)` by a loop that a person writes, given what to do for `loss.backward()`."
+    losses = []
     def run(dl, training):
         total = right = n = 0
         for xb, yb in dl:
             out = model(xb)
             loss = F.cross_entropy(out, yb)
             if training:
-                loss.backward()
-                opt.step(); opt.zero_grad(); sched.step()
+                backward(loss)
+                opt.step(); sched.step(); opt.zero_grad()
                 losses.append(loss.item())
+            else: out, yb = gather(out, yb)
             total, n = total + loss.detach()*len(yb), n + len(yb)
             right += (out.argmax(1) == yb).sum()
         return (total/n).item(), (right/n).item()
     def fit(epochs):
         for _ in range(epochs):
-            model.train(); fit.train = run(train, True)
+            model.train(); fit.train = run(dls[0], True)
             model.eval()
-            with torch.inference_mode(): fit.valid = run(valid, False)
+            with torch.inference_mode(): fit.valid = run(dls[1], False)
         return fit.valid[1]
     fit.losses = losses
     return fit
 
-def tiny_pytorch(task:Task) -> Callable: # Has no callbacks: `task.idle` is ignored
-    "One bare epoch over `task.batches` with `task.idle` idle callbacks: `fit()`."
-    model = task.model()
-    opt = optim.SGD(model.parameters(), .1)
-    def fit():
-        model.train()
-        for xb, yb in task.batches:
-            F.cross_entropy(model(xb), yb).backward()
-            opt.step(); opt.zero_grad()
-    return fit
+def pytorch(task:Task) -> Callable:
+    "The same training with PyTorch's loader, optimiser and schedule: `fit(epochs)` → valid accuracy."
+    model, dls = task.model(), _torch_dls(task)
+    opt = optim.SGD(model.parameters(), task.lr)
+    return _loop(model, opt, OneCycleLR(opt, **_one_cycle(task, len(dls[0]))), dls, lambda loss: loss.backward())
+
+def tiny_pytorch(task:Task) -> Callable:
+    "The bare loop: it has no callbacks."
+    return tiny_by_hand(task)
 
 # %% ../nbs/15a_peers.ipynb #72ce62fe
 class _Callback2019():
@@ -171,36 +169,15 @@ def tiny_lesson(task:Task) -> Callable:
     run = _Runner2019([_Mode2019(), *idle])
     return lambda: run.fit(1, model, opt, F.cross_entropy, task.batches)
 
-# %% ../nbs/15a_peers.ipynb #442d2741
+# %% ../nbs/15a_peers.ipynb #7a528018
 def accelerate(task:Task) -> Callable:
     "The same training with Accelerate: `fit(epochs)` → valid accuracy."
     from accelerate import Accelerator
-    acc = Accelerator(cpu=True)
-    model, dls, losses = task.model(), _torch_dls(task), []
+    acc, model, dls = Accelerator(cpu=True), task.model(), _torch_dls(task)
     opt = optim.SGD(model.parameters(), task.lr)
     sched = OneCycleLR(opt, **_one_cycle(task, len(dls[0])))
     model, opt, train, valid, sched = acc.prepare(model, opt, *dls, sched)
-    def run(dl, training):
-        total = right = n = 0
-        for xb, yb in dl:
-            out = model(xb)
-            loss = F.cross_entropy(out, yb)
-            if training:
-                acc.backward(loss)
-                opt.step(); sched.step(); opt.zero_grad()
-                losses.append(loss.item())
-            else: out, yb = acc.gather_for_metrics((out, yb))
-            total, n = total + loss.detach()*len(yb), n + len(yb)
-            right += (out.argmax(1) == yb).sum()
-        return (total/n).item(), (right/n).item()
-    def fit(epochs):
-        for _ in range(epochs):
-            model.train(); fit.train = run(train, True)
-            model.eval()
-            with torch.inference_mode(): fit.valid = run(valid, False)
-        return fit.valid[1]
-    fit.losses = losses
-    return fit
+    return _loop(model, opt, sched, (train, valid), acc.backward, lambda *o: acc.gather_for_metrics(o))
 
 def tiny_accelerate(task:Task) -> Callable: # Has no callbacks: `task.idle` is ignored
     "One bare epoch over `task.batches` with `task.idle` idle callbacks: `fit()`."
