@@ -6,11 +6,13 @@
 __all__ = ['CONTENDERS', 'SIZES', 'IDLE', 'IMPORTED', 'DISTS', 'measure_one', 'is_installed', 'measure_all', 'measure_recipes',
            'bench_summary', 'bench_table', 'bench_caption', 'recipes_table', 'bench_picture', 'bench_main']
 
-# %% ../nbs/15b_bench.ipynb #7281a363
-import argparse, gc, importlib.metadata, importlib.util, json, os, statistics, subprocess, sys, tempfile, time
+# %% ../nbs/15b_bench.ipynb #6963c9ed
+import argparse, gc, hashlib, importlib.metadata, importlib.util, json, os, statistics, subprocess, sys
+import tempfile, time
+from collections.abc import Callable
 from pathlib import Path
 
-# %% ../nbs/15b_bench.ipynb #447991e2
+# %% ../nbs/15b_bench.ipynb #5329e058
 CONTENDERS = ('ours', 'by_hand', 'by_hand_again', 'pytorch', 'lesson', 'miniminiai', 'poutyne', 'ignite',
               'accelerate', 'skorch', 'keras', 'lightning', 'fastai')
 SIZES = {64: 1, 512: 2}                    # images a batch: epochs that are timed together
@@ -44,7 +46,6 @@ def measure_one(name:str,     # One of `CONTENDERS`
     if name.startswith('by_hand') or name in ('pytorch', 'lesson'): imported = 0.
     else:
         from importlib import import_module
-        if name == 'keras': os.environ['KERAS_BACKEND'] = 'torch'
         import_module(IMPORTED[name])
         imported = time.perf_counter() - before
     from minitrain.speed import Task
@@ -62,7 +63,7 @@ def measure_one(name:str,     # One of `CONTENDERS`
     default = torch.get_num_threads()
     for threads in dict.fromkeys((1, default)):
         torch.set_num_threads(threads)
-        for loader in ('usual', 'ours'):
+        for loader in ('usual', 'ours')[:1 + (threads == 1)]:
             for bs, epochs in SIZES.items():
                 res[f'{"one" if threads == 1 else "default"}_{loader}_{bs}'] = timed(bs, epochs, loader)
     torch.set_num_threads(1)
@@ -74,7 +75,7 @@ def _peak_memory() -> float: # MiB
     except ImportError: return float('nan')            # Windows
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == 'darwin' else 2**10)
 
-# %% ../nbs/15b_bench.ipynb #fbaa62d8
+# %% ../nbs/15b_bench.ipynb #dfb870ff
 # The module that a user of each imports; its name on PyPI, where another
 IMPORTED = dict(ours='minitrain.anneal', poutyne='poutyne', ignite='ignite.engine', accelerate='accelerate',
                 skorch='skorch', keras='keras', lightning='lightning.pytorch', fastai='fastai.basics',
@@ -87,9 +88,9 @@ def is_installed(name:str) -> bool: # One of `CONTENDERS`
 
 def _in_process(code:str, *args) -> dict:
     "What `code` prints as JSON, in a fresh process."
-    code = f'import json, sys; from minitrain.bench import measure_one, measure_recipes; print(json.dumps({code}))'
+    code = f'import json, sys\nfrom minitrain.bench import *\nprint(json.dumps({code}))'
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)],
-                          capture_output=True, text=True)
+                          capture_output=True, text=True, env=os.environ | dict(KERAS_BACKEND='torch'))
     if done.returncode: raise RuntimeError(f'{args} failed:\n{done.stderr[-2000:]}')
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -97,28 +98,34 @@ def _run_one(name, data, tiny) -> dict:
     return _in_process('measure_one(sys.argv[1], float(sys.argv[2]), sys.argv[3], bool(int(sys.argv[4])))',
                        name, time.time(), data, int(tiny))
 
-def measure_all(names:list,       # Of `CONTENDERS`, each installed
-                tensors:tuple,    # x_train, y_train, x_valid, y_valid
-                turns:int=11,
-                tiny:bool=True,   # The tiny model too?
-                races:int=20,     # How often each recipe is run
-                say=print) -> tuple: # {name: list of what `measure_one` returns}, what `measure_recipes` returns
-    "Each in a fresh process, one after the other, over and over; a turn before the first is thrown away."
+def _bring_in(name) -> None:
+    "Import the contender once, so that its files are in memory."
+    if name in IMPORTED: _in_process('bool(__import__(IMPORTED[sys.argv[1]]))', name)
+
+def measure_all(names:list,         # Of `CONTENDERS`, each installed
+                tensors:tuple,      # x_train, y_train, x_valid, y_valid
+                turns:int=11,       # Those in `runs` included
+                tiny:bool=True,     # The tiny model too?
+                races:int=20,       # How often each recipe is run
+                runs:dict=None,     # As it was given to `keep`: go on from there
+                keep:Callable=None, # Given {name: list of what `measure_one` returns} after each turn
+               ) -> tuple:          # The same of all turns, what `measure_recipes` returns
+    "Each in a fresh process, one after the other, over and over."
     import torch
-    runs = {name: [] for name in names}
+    runs = runs or {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)/'data.pt'
         torch.save(tensors, data)
-        for turn in range(-1, turns):
-            for name in names:
-                res = _run_one(name, data, tiny and turn >= 0)
-                if turn >= 0: runs[name].append(res)
-            say(f'turn {turn + 1} of {turns}' if turn >= 0 else 'warmed up', flush=True)
+        for name in names: _bring_in(name)
+        for turn in range(len(runs[names[0]]), turns):
+            now = {name: _run_one(name, data, tiny) for name in names}
+            runs = {name: [*runs[name], now[name]] for name in names}
+            if keep: keep(runs)
         return runs, _in_process('measure_recipes(sys.argv[1], int(sys.argv[2]))', data, races)
 
-# %% ../nbs/15b_bench.ipynb #2fe8e506
-def measure_recipes(data:str, n:int) -> dict: # As for `measure_one`; runs of each → {target: seconds and accuracies}
-    "Every recipe of `speed`, `n` times, with all of PyTorch's threads; a run before the first is thrown away."
+# %% ../nbs/15b_bench.ipynb #40838c36
+def measure_recipes(data:str, n:int) -> dict: # As for `measure_one`; runs → {target: seconds and accuracies}
+    "Every recipe of `speed`, `n` times, with all of PyTorch's threads, after one that is thrown away."
     import torch
     from minitrain.speed import RECIPES, race
     tensors, res = torch.load(data, weights_only=True), {}
@@ -128,7 +135,7 @@ def measure_recipes(data:str, n:int) -> dict: # As for `measure_one`; runs of ea
                                 threads=torch.get_num_threads())
     return res
 
-# %% ../nbs/15b_bench.ipynb #e5052ee8
+# %% ../nbs/15b_bench.ipynb #f5a6a898
 _titles = dict(ours='**minitrain**', by_hand='by hand', by_hand_again='by hand, again',
                pytorch='PyTorch DataLoader loop',
                lesson='the 2019 lesson code')
@@ -140,7 +147,8 @@ def bench_summary(runs:dict) -> dict: # Of `measure_all` → {name: {figure: (me
         rows = {}
         for k in mine[0]:
             if k in ('threads', 'tiny_us'): continue
-            pairs = [(r[k], b[k.replace('_ours_', '_usual_')]) for r, b in zip(mine, base)]   # by hand has one loader
+            theirs = k.replace('_ours_', '_usual_')                      # by hand has one loader
+            pairs = [(r[k], b[theirs]) for r, b in zip(mine, base)]
             if k == 'import_s': rows[k] = [a for a, _ in pairs]
             elif k == 'memory_mib': rows[k] = [a - b for a, b in pairs]
             else: rows[k] = [a/b for a, b in pairs]
@@ -174,9 +182,10 @@ def bench_caption(record:dict) -> str:
     base = record['runs']['by_hand']
     ms = [statistics.median(r[f'one_usual_{bs}'] for r in base)*1000 for bs in SIZES]
     env, cold = record['environment'], statistics.median(r['cold_s'] for r in base)
-    return (f'An epoch of MNIST (50,000 images, 784-50-10), with a schedule, a recorder and averages, and a cold start, '
-            f'over the loop by hand ({ms[0]:.0f} ms at bs 64, {ms[1]:.0f} ms at bs 512, 1 thread; cold start {cold:.1f} s): medians of '
-            f'{len(base)} turns. {env["date"]}, {env["hardware"].rsplit(",", 1)[0]}, ' +
+    return ('An epoch of MNIST (50,000 images, 784-50-10), with a schedule, a recorder and averages, and a '
+            f'cold start, over the loop by hand ({ms[0]:.0f} ms at bs 64, {ms[1]:.0f} ms at bs 512, 1 thread; '
+            f'cold start {cold:.1f} s): medians of {len(base)} turns. {env["date"]}, '
+            f'{env["hardware"].rsplit(",", 1)[0]}, ' +
             ', '.join(f'{k} {v}' for k, v in env['versions'].items()) + '.')
 
 def recipes_table(record:dict) -> str: # As for `bench_table`
@@ -213,7 +222,41 @@ def bench_picture(record:dict):
     axs[0].set_xlim(0, 1.15*max(figures[n][f'one_usual_{bs}'][2] for n in names for bs in SIZES))
     return fig
 
-# %% ../nbs/15b_bench.ipynb #a32e7091
+# %% ../nbs/15b_bench.ipynb #eddbceca
+def _source() -> str:
+    "A short hash of this package's modules: turns of one round are all of one version."
+    files = sorted(Path(__file__).parent.glob('*.py'))
+    return hashlib.sha256(b''.join(f.read_bytes() for f in files)).hexdigest()[:12]
+
+def _round(out:Path, names:list, turns:int) -> dict: # The record
+    "Measure, or go on where a round in `out` was cut off."
+    from minitrain.core import environment
+    from minitrain.data import get_data
+    versions = {n: importlib.metadata.version(DISTS.get(n, n)) for n in names if n in IMPORTED}
+    record = dict(environment=environment(), peers=versions, source=_source())
+    same = lambda r: (r['peers'], r['source'], r['environment']['versions'], r['environment']['hardware'])
+    part, runs = out/'speed.part.json', None
+    if part.exists():
+        old = json.loads(part.read_text(encoding='utf-8'))
+        if same(old) != same(record) or [*old['runs']] != names:
+            raise SystemExit(f'{part} holds turns of other contenders, versions or another machine: '
+                             'delete it, or give another --out')
+        runs = old['runs']
+        print(f'{part}: {len(runs[names[0]])} turns are there', file=sys.stderr)
+    def keep(runs):
+        new = part.with_suffix('.new')
+        new.write_text(json.dumps(record | dict(runs=runs)), encoding='utf-8')
+        os.replace(new, part)
+        print(f'turn {len(runs[names[0]])} of {turns}', file=sys.stderr, flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    runs, recipes = measure_all(names, get_data(), turns, runs=runs, keep=keep)
+    record |= dict(runs=runs, recipes=recipes)
+    (out/'speed.json').write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+    bench_picture(record).savefig(out/'speed.png', dpi=150)
+    part.unlink(missing_ok=True)
+    print(f'written: {out}/speed.json, speed.png', file=sys.stderr)
+    return record
+
 def bench_main(argv:list=None): # Arguments; those of the command line where None
     "The command `minitrain_bench`."
     parser = argparse.ArgumentParser(description='Time the same training with this library, by hand and with '
@@ -233,13 +276,5 @@ def bench_main(argv:list=None): # Arguments; those of the command line where Non
                  and (not args.only or n in args.only or n == 'by_hand')]
         missing = [n for n in CONTENDERS if not is_installed(n)]
         if missing: print(f'not installed, left out: {", ".join(missing)}', file=sys.stderr)
-        from minitrain.core import environment
-        from minitrain.data import get_data
-        runs, recipes = measure_all(names, get_data(), args.turns)
-        versions = {n: importlib.metadata.version(DISTS.get(n, n)) for n in names if n in IMPORTED}
-        record = dict(environment=environment(), peers=versions, runs=runs, recipes=recipes)
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out/'speed.json').write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
-        bench_picture(record).savefig(args.out/'speed.png', dpi=150)
-        print(f'written: {args.out}/speed.json, speed.png', file=sys.stderr)
+        record = _round(args.out, names, args.turns)
     print(bench_table(record), bench_caption(record), recipes_table(record), sep='\n\n')
