@@ -222,10 +222,10 @@ def bench_picture(record:dict):
     axs[0].set_xlim(0, 1.15*max(figures[n][f'one_usual_{bs}'][2] for n in names for bs in SIZES))
     return fig
 
-# %% ../nbs/15b_bench.ipynb #eddbceca
+# %% ../nbs/15b_bench.ipynb #d96e0839
 def _source() -> str:
     "A short hash of this package's modules: turns of one round are all of one version."
-    files = sorted(Path(__file__).parent.glob('*.py'))
+    files = sorted(Path(importlib.util.find_spec('minitrain').origin).parent.glob('*.py'))
     return hashlib.sha256(b''.join(f.read_bytes() for f in files)).hexdigest()[:12]
 
 def _round(out:Path, names:list, turns:int) -> dict: # The record

@@ -56,7 +56,7 @@ def get_model(data:DataBunch,
     model = nn.Sequential(nn.Linear(x.shape[1], nh), nn.ReLU(), nn.Linear(nh, data.c)).to(x.device)
     return model, SGD(model.parameters(), lr=lr)
 
-# %% ../nbs/04_callbacks.ipynb #573053a1
+# %% ../nbs/04_callbacks.ipynb #06af18c1
 EVENTS = ('begin_fit', 'begin_epoch', 'begin_batch', 'after_pred', 'after_loss', 'after_backward',
           'after_step', 'after_batch', 'begin_validate', 'after_epoch', 'after_fit')
 STATE = ('learn', 'model', 'opt', 'loss_func', 'data', 'xb', 'yb', 'pred', 'loss', 'epoch', 'epochs',
@@ -72,6 +72,7 @@ def _of_runner(name:str) -> property:
 class Callback():
     "Base of callbacks: the runner's state can be read on `self` and set on `self.run`."
     _order = 0                            # smaller goes first; equal ones as they were added
+    not_with = {}                         # {name of a callback that can't work beside this one: why}
     def set_runner(self, run): self.run = run
 
     @property
@@ -114,7 +115,7 @@ class TrainEvalCallback(Callback):
         self.run.in_train = False
         self.model.eval()
 
-# %% ../nbs/04_callbacks.ipynb #f0dbff34
+# %% ../nbs/04_callbacks.ipynb #cbdf645b
 def _name_of(cb) -> str:
     name = getattr(cb, 'name', None)
     return name if isinstance(name, str) else _class_name(cb)
@@ -135,6 +136,12 @@ def _check_callback(cb):
         raise TypeError(f'{cb!r} is no callback: it has no method named after an event, {", ".join(EVENTS)}' +
                         ('; a function that makes one goes into cb_funcs' if callable(cb) else ''))
 
+def _check_pairs(name, cb, others): # `others`: {name: callback}
+    "Refuse a pair of which one says that it can't work beside the other."
+    for their_name, other in others.items():
+        why = getattr(cb, 'not_with', {}).get(their_name) or getattr(other, 'not_with', {}).get(name)
+        if why: raise ValueError(f'{name!r} and {their_name!r} can not work together: {why}')
+
 def _introduce(cb, run):
     if hasattr(cb, 'set_runner'): cb.set_runner(run)
     else: cb.run = run                        # a plain object needn't know how to be introduced
@@ -151,7 +158,7 @@ def _made_by(cb_func):
     if callable(cb_func): return cb_func()
     raise TypeError(f'{cb_func!r} makes no callback: cb_funcs wants classes or functions, cbs instances')
 
-# %% ../nbs/04_callbacks.ipynb #7906dd88
+# %% ../nbs/04_callbacks.ipynb #14a3b29c
 class _Events:
     "Sends events to callbacks; their handlers are found and ordered when a fit starts, not in a step."
     def add_cb(self, cb):
@@ -162,6 +169,7 @@ class _Events:
             raise ValueError(f'there is a callback named {name!r} already: set another .name')
         if hasattr(type(self), name) or name in self.__dict__ or name in EVENTS + STATE:
             raise ValueError(f'{name!r} is a name of the Runner: give the callback another')
+        _check_pairs(name, cb, self._names)
         _introduce(cb, self)                  # which may refuse
         self.cbs, self._names = [*self.cbs, cb], {**self._names, name: cb}
         setattr(self, name, cb)

@@ -61,7 +61,10 @@ def one_by_one(f # f(of, seed) → a number, or several by name
         return {k: torch.tensor([v[k] for v in values], dtype=torch.double) for k in values[0]}
     return draw
 
-# %% ../nbs/01a_claims.ipynb #cb00f13a
+# %% ../nbs/01a_claims.ipynb #b395ecb4
+def _whole_groups(x): # what `count_theory` takes: groups of one size, or fewer draws than there are groups
+    return x[:len(x)//GROUPS*GROUPS] if len(x) >= GROUPS else x
+
 @dataclass
 class _Claim:
     "One call of `Claims`."
@@ -103,8 +106,7 @@ class _Claim:
         if self.kind == 'paired': row['wins'] = (x > 0).sum().item()
         if lesson is not None: row['lesson'] = lesson
         if lesson is not None and self.kind != 'exact': row['percentile'] = round(percentile(x, lesson), 2)
-        refuted = self.kind in ('exact', 'theory') and self.red({name: x[:max(len(x)//GROUPS*GROUPS, min(len(x), GROUPS - 1))]},
-                                                                {name: row})
+        refuted = self.kind in ('exact', 'theory') and self.red({name: _whole_groups(x)}, {name: row})
         return dict(row, verdict='refuted' if refuted else self.verdict(x, lesson, within))
 
     def verdict(self, x, lesson, within):
@@ -116,7 +118,7 @@ class _Claim:
             return 'holds in expectation only' if binomial_tail(wins, n, .5) < 1e-3 else 'refuted'
         return verdict(x, lesson, within)
 
-# %% ../nbs/01a_claims.ipynb #9a67d114
+# %% ../nbs/01a_claims.ipynb #323175b8
 class Claims():
     """The claims of a notebook. Each call checks one on fresh draws and prints a line a figure.
 
@@ -154,7 +156,7 @@ class Claims():
                of,       # What is under test
                expected, # Mean of a draw, or means by name
                n:int=6400,    # Draws of a recording
-               fresh:int=640, # Draws of a check: a multiple of 64, or less than 64
+               fresh:int=640, # Draws of a check: a multiple of 64, or from 32 to 63
                lesson=None, # The lesson's figure, or figures by name
                within=None, # Range in which the sentence puts a draw, or ranges by name
                mutants:dict=None,   # Wrong versions of `of`, by name
@@ -192,7 +194,8 @@ class Claims():
                                    mutants, survivors, tries))
 
     def _settle(self, claim):
-        if not claim.id or set(claim.id) & set('/\\:*?"<>|'): raise ValueError(f'id {claim.id!r}: it becomes a file name')
+        if not claim.id or set(claim.id) & set('/\\:*?"<>|'):
+            raise ValueError(f'id {claim.id!r}: it becomes a file name')
         claim.id = f'{self.notebook}.{claim.id}'
         if claim.id in self.ids: raise ValueError(f'claim {claim.id} twice: give each an id of its own')
         self.ids.add(claim.id)
@@ -206,7 +209,8 @@ class Claims():
         rows = json.loads(self.ledger.read_text(encoding='utf-8'))['claims'] if self.ledger.exists() else {}
         failures, draws = [], claim.columns(claim.of, claim.fresh, seed)
         missing = {r['id'] for r in rows.values() if r['claim'] == claim.id} - {claim.row_id(k) for k in draws}
-        if missing: raise ClaimError(f'{claim.id}: recorded, and not drawn any more: {sorted(missing)}; record it anew')
+        if missing: raise ClaimError(f'{claim.id}: recorded, and not drawn any more: {sorted(missing)}; '
+                                     'record it anew')
         for name, x in draws.items():
             id = claim.row_id(name)
             if id not in rows: raise LookupError(f'{id} is not in {self.ledger}: record it, '
@@ -222,8 +226,8 @@ class Claims():
         section = os.environ.get('MINITRAIN_SECTION')
         if file.exists():
             there = json.loads(file.read_text(encoding='utf-8'))['rows'][0]['section']
-            if there != section: raise ValueError(
-                    f'claim {claim.id} twice, in "{there}" and "{section}": rename one')
+            if there != section:
+                raise ValueError(f'claim {claim.id} twice, in "{there}" and "{section}": rename one')
             return self.log(f'{claim.id}: recorded already')
         seed = int.from_bytes(os.urandom(4), 'big')//2          # room for those that follow
         chunk = min(claim.n, 10*claim.fresh)
@@ -236,17 +240,19 @@ class Claims():
         if claim.kind == 'theory': _check_groups(claim, draws)
         unseen = {*(claim.lesson if isinstance(claim.lesson, dict) else ())} - {*rows}
         if unseen: raise ValueError(f'{claim.id}: figures of the lesson without draws: {sorted(unseen)}')
-        claim.red(claim.columns(claim.of, claim.fresh, seed), rows)        # what mutants go through, `of` does too
-        mutants = {name: self._try(claim, mutant, rows, seed) for name, mutant in (claim.mutants or {}).items()}
+        claim.red(claim.columns(claim.of, claim.fresh, seed), rows)    # what mutants go through, `of` does too
+        mutants = {k: self._try(claim, of, rows, seed) for k, of in (claim.mutants or {}).items()}
         for name, result in mutants.items(): result['survives'] = (claim.survivors or {}).get(name)
         for row in rows.values(): self.log(as_line(row))
         tmp = file.with_suffix('.tmp')
         tmp.write_text(json.dumps(dict(id=claim.id, rows=[*rows.values()], mutants=mutants)), encoding='utf-8')
         os.replace(tmp, file)
 
-    def _try(self, claim, mutant, rows, seed): # how often it was caught; one that can't be drawn from is red too
+    def _try(self, claim, mutant, rows, seed):
+        "How often `mutant` was caught; one that can't be drawn from is red too."
         caught = crashed = 0
-        if mutant is None: raise TypeError(f'{claim.id}: a mutant is None: give what can be put in place of `of`')
+        if mutant is None:
+            raise TypeError(f'{claim.id}: a mutant is None: give what can be put in place of `of`')
         for i in range(claim.tries):
             try: draws = claim.columns(mutant, claim.fresh, seed + 1 + i)
             except Exception: crashed += 1
@@ -257,16 +263,16 @@ def _check_groups(claim, draws):
     for name, x in draws.items():
         share = one_sided(x, max(claim.fresh//GROUPS, 1))
         if share > .55:
-            raise ValueError(f'{claim.id} {name}: with fresh={claim.fresh}, {share:.0%} of the averages lie on one side '
-                             f'of their mean: give {GROUPS*group_size(x)}')
+            raise ValueError(f'{claim.id} {name}: with fresh={claim.fresh}, {share:.0%} of the averages lie on '
+                             f'one side of their mean: give {GROUPS*group_size(x)}')
 
 def _failure(row, x, count, seed):
     some = ', '.join(_shown(v) for v in x[:5].tolist()) + (', …' if len(x) > 5 else '')
-    mean_and_sd = f'{len(x)} values, {_shown(x.mean().item())} ± {_shown(x.std().item(), 2)}: ' if len(
-            x) > 1 else ''
+    many = f'{len(x)} values, {_shown(x.mean().item())} ± {_shown(x.std().item(), 2)}: ' if len(x) > 1 else ''
     versions = ', '.join(f'{k} {v}' for k, v in row['versions'].items())
     expected = f"{_shown(row.get('expected', row['mean']))}; recorded {row['date']} with {versions}"
-    return (f"{row['id']} is contradicted: {row['sentence']}\n  drawn     {mean_and_sd}{some}\n  expected  {expected}\n"
+    return (f"{row['id']} is contradicted: {row['sentence']}\n  drawn     {many}{some}\n"
+            f'  expected  {expected}\n'
             f'  unlikely  {count.k.item()} of {count.of} {count.what}: p {count.p.item():.1g}, '
             f'the limit is {ALPHA:g}\n'
             f'  again     MINITRAIN_SEED={seed} draws the same values')
