@@ -13,7 +13,7 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'logsumexp', 'nll', 'validate', 'EVENTS', 'STATE', 'AvgStats', 'AvgStatsCallback', 'Callback', 'DataBunch',
            'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'get_preds', 'ParamScheduler', 'Recorder', 'annealer',
            'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func', 'layer_groups',
-           'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values']
+           'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
 import math
@@ -23,7 +23,7 @@ from torch import nn, optim, tensor
 from torch.nn import init
 from torch.utils.data import RandomSampler, SequentialSampler
 
-# %% ../nbs/99_all.ipynb #1c83bed3
+# %% ../nbs/99_all.ipynb #b6ae1888
 from .core import (camel2snake, check_whole, draw, environment, expect_fail, listify, mean_sd, mse,
                             near, seeded, set_seed, smoothed, test_close, test_eq, test_fail, test_ne,
                             test_near, test_near_zero)
@@ -33,15 +33,15 @@ from .claims import (ClaimError, Claims, Comparison, as_line, as_mean_sd, compar
 from .init import fans, gain, kaiming2, stats
 from .scaling import FixupBlock, InitReport, fixup_, init_report, lsuv_
 from .minibatch import (DataLoader, Dataset, Flatten, Optimizer, SGD, Sampler, accuracy, collate,
-                                 fit,
-                                 get_dls, log_softmax, logsumexp, nll, validate)
+                                 fit, get_dls, log_softmax, logsumexp, nll, validate)
 from .callbacks import (EVENTS, STATE, AvgStats, AvgStatsCallback, Callback, DataBunch, Learner,
                                  Runner, TrainEvalCallback, get_model, get_preds)
 from .anneal import (ParamScheduler, Recorder, annealer, combine_scheds, cos_1cycle_anneal,
                               create_learner, freeze_, get_model_func, layer_groups, plot_sched, sched_cos,
                               sched_exp, sched_lin, sched_no, sched_values)
+from .lr_find import LR_Find, lr_find
 
-# %% ../nbs/99_all.ipynb #d6d0551e
+# %% ../nbs/99_all.ipynb #408ff74d
 _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init',
          'RandomSampler', 'SequentialSampler', 'camel2snake', 'check_whole', 'draw', 'environment',
          'expect_fail', 'listify', 'mean_sd', 'mse', 'near', 'seeded', 'set_seed', 'smoothed', 'test_close',
@@ -55,4 +55,4 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model',
          'get_preds', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal',
          'create_learner', 'freeze_', 'get_model_func', 'layer_groups', 'plot_sched', 'sched_cos',
-         'sched_exp', 'sched_lin', 'sched_no', 'sched_values']
+         'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find']

@@ -1,5 +1,5 @@
 "The claims as a whole: the command as a process, and wrong constants put into the package by hand."
-import fcntl, json, os, pty, re, struct, subprocess, sys, termios, time
+import fcntl, json, os, pty, re, signal, struct, subprocess, sys, termios, time
 from pathlib import Path
 import pytest
 from minitrain.ledger import claim_notebooks, power, read_ledger
@@ -36,7 +36,9 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path):
     (tmp_path/'nbs'/'go').write_text('')
     (tmp_path/'results').mkdir()
     pid, fd = pty.fork()
-    if pid == 0: os.execv(command, [command, '--record', '--root', str(tmp_path)])
+    if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)         # a shell's & has it ignored
+        os.execv(command, [command, '--record', '--root', str(tmp_path)])
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', 40, 120, 0, 0))
     made = tmp_path/'results'/'.recording'/'all'/'02z.one.json'
     end = time.monotonic() + 60

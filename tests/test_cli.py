@@ -50,7 +50,8 @@ def test_device_that_is_not_there(tmp_path):
 @pytest.mark.parametrize('when', ['at once', 'in training'])
 def test_ctrl_c_leaves_no_traceback(tmp_path, when):
     p = subprocess.Popen([*command, '--repeat', '50'], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                         env=dict(os.environ, PYTHONUNBUFFERED='1'))
+                         env=dict(os.environ, PYTHONUNBUFFERED='1'),
+                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a shell's & has it ignored
     if when == 'at once':                                # while torch is being imported, or just after
         maps, end = Path(f'/proc/{p.pid}/maps'), time.monotonic() + 10
         if not maps.exists(): time.sleep(1)
