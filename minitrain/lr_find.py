@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LR_Find', 'lr_find']
 
-# %% ../nbs/05b_lr_find.ipynb #bad3f7dd
-import copy, math
+# %% ../nbs/05b_lr_find.ipynb #ec804579
+import copy
 from .callbacks import Callback, DataBunch, Learner, Runner
 from .core import check_whole, draw, listify, seeded
 
