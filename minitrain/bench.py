@@ -12,7 +12,7 @@ import tempfile, time
 from collections.abc import Callable
 from pathlib import Path
 
-# %% ../nbs/15b_bench.ipynb #5329e058
+# %% ../nbs/15b_bench.ipynb #74c9dc5b
 CONTENDERS = ('ours', 'by_hand', 'by_hand_again', 'pytorch', 'lesson', 'miniminiai', 'poutyne', 'ignite',
               'accelerate', 'skorch', 'keras', 'lightning', 'fastai')
 SIZES = {64: 1, 512: 2}                    # images a batch: epochs that are timed together
@@ -63,7 +63,7 @@ def measure_one(name:str,     # One of `CONTENDERS`
     default = torch.get_num_threads()
     for threads in dict.fromkeys((1, default)):
         torch.set_num_threads(threads)
-        for loader in ('usual', 'ours')[:1 + (threads == 1)]:
+        for loader in ('usual', 'ours') if threads == 1 else ('usual',):
             for bs, epochs in SIZES.items():
                 res[f'{"one" if threads == 1 else "default"}_{loader}_{bs}'] = timed(bs, epochs, loader)
     torch.set_num_threads(1)
@@ -135,7 +135,7 @@ def measure_recipes(data:str, n:int) -> dict: # As for `measure_one`; runs → {
                                 threads=torch.get_num_threads())
     return res
 
-# %% ../nbs/15b_bench.ipynb #f5a6a898
+# %% ../nbs/15b_bench.ipynb #8a1bdd9c
 _titles = dict(ours='**minitrain**', by_hand='by hand', by_hand_again='by hand, again',
                pytorch='PyTorch DataLoader loop',
                lesson='the 2019 lesson code')
@@ -169,8 +169,8 @@ def bench_table(record:dict) -> str: # What `bench_main` writes → Markdown
     for name in sorted(figures, key=lambda n: (n != 'ours', figures[n]['one_usual_64'][0])):
         f = figures[name]
         def cell(keys): return ', '.join(f'{f[k][0]:.2f}' for k in keys)
-        cells = [cell(f'{k}_usual_{bs}' for k in kinds)
-                 for bs in SIZES] + [cell(f'one_ours_{bs}' for bs in SIZES)]
+        cells = [cell(f'{k}_usual_{bs}' for k in kinds) for bs in SIZES]
+        cells.append(cell(f'one_ours_{bs}' for bs in SIZES))
         cells.append(', '.join(f'{f[f"tiny_{n}"][0]:+.0f}' for n in IDLE) if 'tiny_0' in f else '')
         cells += [f'{f["import_s"][0]:.2f} s', f'{f["memory_mib"][0]:+.0f} MiB', f'{f["cold_s"][0]:.2f}']
         rows.append([_titles.get(name, f'{name} {record["peers"].get(name, "")}'), *cells])

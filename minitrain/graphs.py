@@ -11,7 +11,7 @@ import torch
 from .callbacks import Runner
 from .minibatch import SGD
 
-# %% ../nbs/15c_graphs.ipynb #a65b14ac
+# %% ../nbs/15c_graphs.ipynb #033982a4
 def cuda_graph(work:Callable) -> Callable: # No arguments, works on tensors that stay where they are
     "Record `work` as a CUDA graph and return what replays it."
     graph = torch.cuda.CUDAGraph()
@@ -32,8 +32,8 @@ class GraphRunner(Runner):
         if not isinstance(learn.opt, SGD):
             raise TypeError(f'{type(learn.opt).__name__}: a graph is captured of SGD alone; train others with Runner')
         if self.capture is cuda_graph and not all(p.is_cuda for p in learn.model.parameters()):
-            raise RuntimeError(
-                    'a CUDA graph of a model that is not on a CUDA device: move it there, or use Runner')
+            raise RuntimeError('a CUDA graph of a model that is not on a CUDA device: '
+                               'move it there, or use Runner')
         super().fit(epochs, learn, start)
 
     def _resolve(self):
@@ -42,8 +42,8 @@ class GraphRunner(Runner):
             for cb, _ in self._handlers[event]:
                 if event == 'after_loss' and getattr(cb, 'only_looks', False): continue
                 hint = ', or set only_looks = True if it only reads' if event == 'after_loss' else ''
-                raise ValueError(
-                        f'{type(cb).__name__}.{event} would act inside a captured step: use Runner{hint}')
+                raise ValueError(f'{type(cb).__name__}.{event} would act inside a captured step: '
+                                 f'use Runner{hint}')
 
     def one_batch(self, xb, yb):
         "In training: copy the batch, replay the step, let others look."
@@ -64,8 +64,8 @@ class GraphRunner(Runner):
         self._replay()
         self.pred, self.loss = self._pred.clone(), self._loss.clone()   # the next replay writes over them
         self.n_step += 1
-        if self('after_loss'): raise ValueError(
-                'after_loss returned True, but the captured step is done: use Runner')
+        if self('after_loss'):
+            raise ValueError('after_loss returned True, but the captured step is done: use Runner')
 
     def _constants(self) -> list:
         return [{k: v for k, v in g.items() if k not in ('params', 'lr', 'name')}
@@ -94,6 +94,6 @@ class GraphRunner(Runner):
         with torch.no_grad():
             for g, rate in zip(self.opt.param_groups, self._rates):
                 params = [p for p in g['params'] if p.grad is not None]
-                if params: torch._foreach_sub_(params,
-                                               torch._foreach_mul(self.opt._direction(g, params), rate))
+                if not params: continue
+                torch._foreach_sub_(params, torch._foreach_mul(self.opt._direction(g, params), rate))
         self._pred, self._loss = self._pred.detach(), self._loss.detach()

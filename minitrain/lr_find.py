@@ -10,9 +10,9 @@ import copy
 from .callbacks import Callback, DataBunch, Learner, Runner
 from .core import check_whole, draw, listify, seeded
 
-# %% ../nbs/05b_lr_find.ipynb #d9ea17c7
+# %% ../nbs/05b_lr_find.ipynb #92376de1
 class LR_Find(Callback):
-    "Raises the rate of all groups from batch to batch; ends the fit after `max_iter`, or when the loss runs away."
+    "Raises every group's rate from batch to batch; ends after `max_iter`, or when the loss runs away."
     _order = 1                        # as `ParamScheduler`, which it can't be beside
     not_with = {'param_scheduler_lr': 'both set the rate'}
     def __init__(self, max_iter:int=100,    # Training batches
@@ -30,7 +30,8 @@ class LR_Find(Callback):
         self._start()
 
     def _start(self):
-        self.lrs, self.losses, self.averages, self._sum, self.diverged = [], [], [], 0., False
+        self.lrs, self.losses, self.averages, self.diverged = [], [], [], False
+        self._sum, self._best = 0., float('inf')
 
     def begin_fit(self): self._start()
 
@@ -53,7 +54,7 @@ class LR_Find(Callback):
         self.losses.append(loss)
         self._sum = self.smooth*self._sum + (1 - self.smooth)*loss
         self.averages.append(self._sum/(1 - self.smooth**len(self.losses)))
-        best = min(self.averages)
+        self._best = best = min(self._best, self.averages[-1])
         self.diverged = not self.averages[-1] <= best + (self.diverge - 1)*abs(best)     # nan too
         return self.diverged
 
@@ -64,24 +65,29 @@ class LR_Find(Callback):
     def suggestion(self) -> float:
         "The rate at which the average loss falls fastest, a decade of the rate being the unit."
         low = min(range(len(self.averages)), key=self.averages.__getitem__, default=0)
-        if low < 2: raise ValueError(f'the loss never fell in {len(self.lrs)} batches: is min_lr {self.min_lr:g} '
-                                     'small enough, and does the model learn at all?')
+        fall = self.averages[0] - self.averages[low] if low else 0.
+        if low < 2 or fall < .01*abs(self.averages[0]):               # less than 1 %: noise, or rounding
+            raise ValueError(f'the loss never fell in {len(self.lrs)} batches: is min_lr {self.min_lr:g} '
+                             'small enough, and does the model learn at all?')
         falls = [(self.averages[i - 1] - self.averages[i + 1], self.lrs[i]) for i in range(1, low)]
         return max(falls)[1]          # rates are a constant factor apart: no need to divide
 
     def plot(self, **kwargs):         # For `draw`
-        "Draw the loss over the rate, faint, its average, and the suggestion; returns the axes."
+        "Draw the loss over the rate, its average, and the suggestion, if there is one; returns the axes."
         ax = draw({f'average (β = {self.smooth})': (self.lrs, self.losses)}, 'Rate finder', 'learning rate',
                   'loss of the batch', smooth=self.smooth, **kwargs)
-        ax.axvline(self.suggestion, color='C1', ls=':', label=f'suggestion {self.suggestion:.2g}')
+        ax.set_xscale('log')
+        try: lr = self.suggestion
+        except ValueError: return ax  # a loss that never fell wants to be looked at too
+        ax.axvline(lr, color='C1', ls=':', label=f'suggestion {lr:.2g}')
         start, low = self.averages[0], min(self.losses)
-        ax.set(xscale='log', ylim=(low - .1*(start - low), start + .7*(start - low)))   # not the height of the fall
+        if low < start: ax.set_ylim(low - .1*(start - low), start + .7*(start - low))   # not all that it climbs
         ax.legend(fontsize='small')
         return ax
 
-# %% ../nbs/05b_lr_find.ipynb #9e588690
+# %% ../nbs/05b_lr_find.ipynb #7dcf4fc8
 def _apart(learn, cbs) -> tuple:
-    "Copies of `learn` and `cbs` that train as they would, with a loader that counts for itself; data are shared."
+    "Copies of `learn` and `cbs`, with a loader that counts for itself; the data are shared."
     dl, memo = learn.data.train_dl, {id(cb.run): Runner() for cb in cbs if getattr(cb, 'run', None)}
     for shared in (getattr(dl, 'dataset', None), dl if isinstance(dl, (list, tuple)) else None):
         memo[id(shared)] = shared
@@ -93,7 +99,7 @@ def lr_find(learn:Learner,
             cbs=None,       # Callbacks that training needs, one or several; they are copied too
             seed:int=0,     # Of what is random in training
             **kwargs) -> LR_Find: # For `LR_Find`
-    "Find a rate for `learn` on a copy of it: rates, losses, a suggestion and a plot; nothing of `learn` changes."
+    "Find a rate for `learn` on a copy of it: rates, losses, a suggestion and a plot."
     finder, iters = LR_Find(max_iter, min_lr, max_lr, **kwargs), len(learn.data.train_dl)
     with seeded(seed):
         try: mine, others = _apart(learn, listify(cbs))

@@ -77,7 +77,7 @@ class Optimizer():
         for g in self.param_groups:
             for p in g['params']: p.grad = None
 
-# %% ../nbs/03_minibatch_training.ipynb #0fd54d23
+# %% ../nbs/03_minibatch_training.ipynb #34be411f
 class SGD(Optimizer):
     "Gradient descent with momentum and weight decay: formulas and interface of `torch.optim.SGD`, a call a group."
     def __init__(self,
@@ -142,14 +142,14 @@ class SGD(Optimizer):
         params, groups = self._params(), state_dict['param_groups']
         ours, theirs = ([len(g['params']) for g in gs] for gs in (self.param_groups, groups))
         if ours != theirs: raise ValueError(f'saved groups have {theirs} parameters, these {ours}')
-        if any(g.get('maximize')
-               for g in groups): raise ValueError('saved with maximize=True: this one only descends')
+        if any(g.get('maximize') for g in groups):
+            raise ValueError('saved with maximize=True: this one only descends')
         place = dict(zip((i for g in groups for i in g['params']), params))
         state = {place[i]: s.get('momentum_buffer') for i, s in state_dict['state'].items()}
         state = {p: v for p, v in state.items() if v is not None}    # PyTorch's may be there and empty
         for p, v in state.items():
-            if v.shape != p.shape: raise ValueError(
-                    f'saved momentum of shape {tuple(v.shape)} for {tuple(p.shape)}')
+            if v.shape != p.shape:
+                raise ValueError(f'saved momentum of shape {tuple(v.shape)} for {tuple(p.shape)}')
         self.state = {p: {'momentum_buffer': v.detach().to(p, copy=True)} for p, v in state.items()}
         self.param_groups = [{**g, **saved, 'params': g['params']}
                              for g, saved in zip(self.param_groups, groups)]
@@ -223,7 +223,7 @@ def _at_once(ds, collate_fn) -> bool:
     plain = type(ds).__getitem__ is Dataset.__getitem__
     return plain and isinstance(ds.x, Tensor) and isinstance(ds.y, Tensor) and collate_fn in (None, collate)
 
-# %% ../nbs/03_minibatch_training.ipynb #72206f20
+# %% ../nbs/03_minibatch_training.ipynb #3ff0aae3
 class DataLoader():
     "Batches from `ds`; each `iter` is one epoch."
     def __init__(self, ds,
@@ -258,8 +258,7 @@ class DataLoader():
     def iter_from(self, start:int): # Batches of this epoch that are left out at its beginning
         "The next epoch from batch `start` on; what is left out is never fetched."
         batches = islice(iter(self.batches), start, None)
-        if type(self.batches) is not Sampler: batches = map(self._indices,
-                                                            batches)      # another's: look at it
+        if type(self.batches) is not Sampler: batches = map(self._indices, batches)   # another's: look at it
         if self.num_workers: return self._from_workers(batches)
         return map(self.ds.take, batches) if self.at_once else map(self._one_by_one, batches)
 
