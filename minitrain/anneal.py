@@ -6,10 +6,10 @@
 __all__ = ['create_learner', 'get_model_func', 'annealer', 'sched_lin', 'sched_cos', 'sched_no', 'sched_exp', 'cos_1cycle_anneal',
            'sched_values', 'plot_sched', 'combine_scheds', 'Recorder', 'ParamScheduler', 'layer_groups', 'freeze_']
 
-# %% ../nbs/05_anneal.ipynb #c8dddaa0
+# %% ../nbs/05_anneal.ipynb #a2443ab3
 import bisect, difflib, functools, inspect, math
 from itertools import accumulate
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 from .callbacks import Callback, DataBunch, Learner, get_model
@@ -190,13 +190,31 @@ class ParamScheduler(Callback):
             value = scheds(pos)
             for group in groups: group[self.pname] = value
 
-# %% ../nbs/05_anneal.ipynb #b6016f2e
-def layer_groups(model:nn.Module) -> list: # Dicts with 'params' and 'name'
-    "A parameter group for each child of `model` that has parameters, and one for its own: for an optimiser."
-    parts = [(f'{name} ({type(m).__name__})', list(m.parameters())) for name, m in model.named_children()]
-    parts.append((type(model).__name__, list(model.parameters(recurse=False))))    # its own, if it has any
-    if any(params for _, params in parts): return [dict(params=p, name=name) for name, p in parts if p]
-    raise ValueError(f'{type(model).__name__} has no parameters: there is nothing to group')
+# %% ../nbs/05_anneal.ipynb #3981708a
+def _children(model) -> dict:
+    parts = {f'{name} ({type(m).__name__})': m for name, m in model.named_children()}
+    return parts | {type(model).__name__: list(model.parameters(recurse=False))}   # its own, if it has any
+
+def _params_of(part) -> list: # A module, a parameter, or several of either
+    if isinstance(part, Tensor): return [part]
+    if isinstance(part, nn.Module): return list(part.parameters())
+    return [p for o in part for p in _params_of(o)]
+
+def layer_groups(model:nn.Module,
+                 splitter:Callable=_children, # `splitter(model)` → {name: part}, or a list of parts; a part
+                                              # is a module, a parameter, or a list of either
+                ) -> list: # Dicts with 'params' and 'name'
+    "A parameter group for each part of `model`, by default for each child: for an optimiser."
+    parts = splitter(model)
+    if not isinstance(parts, Mapping): parts = {f'group {i}': part for i, part in enumerate(parts)}
+    groups = [dict(params=p, name=name) for name, part in parts.items() if (p := _params_of(part))]
+    if not groups: raise ValueError(f'{type(model).__name__} has no parameters: there is nothing to group')
+    ids, names = [id(p) for g in groups for p in g['params']], dict(model.named_parameters())
+    wrong = [k for k, p in names.items() if ids.count(id(p)) != 1]
+    if wrong or len(ids) > len(names):
+        raise ValueError(f'the splitter puts {", ".join(wrong) or "what is not of the model"} into no group '
+                         'or into several: give each parameter of the model one')
+    return groups
 
 def freeze_(module:nn.Module, frozen:bool=True) -> nn.Module:
     "Stop the parameters of `module` from learning, or let them again."

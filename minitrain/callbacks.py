@@ -6,11 +6,12 @@
 __all__ = ['EVENTS', 'STATE', 'DataBunch', 'Learner', 'get_model', 'Callback', 'TrainEvalCallback', 'Runner', 'AvgStats',
            'AvgStatsCallback', 'get_preds']
 
-# %% ../nbs/04_callbacks.ipynb #3861f1ae
+# %% ../nbs/04_callbacks.ipynb #6f281a06
 import difflib, re
+from contextlib import contextmanager
 from itertools import count, islice
 from operator import attrgetter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 from .core import camel2snake, check_whole, listify
@@ -96,12 +97,12 @@ class Callback():
 
 for _name in STATE: setattr(Callback, _name, _of_runner(_name))
 
-# %% ../nbs/04_callbacks.ipynb #df793130
+# %% ../nbs/04_callbacks.ipynb #2e6318b2
 class TrainEvalCallback(Callback):
     "Sets the model's mode and counts: `n_iter` training batches, `n_epochs` epochs, as a float, both exact."
     _order = -100                         # everyone else wants to read these
     def begin_epoch(self):
-        self.run.n_epochs = max(self.n_epochs, float(self.epoch))    # greater where a fit starts inside an epoch
+        self.run.n_epochs = max(self.n_epochs, float(self.epoch))    # greater if it starts inside an epoch
         self.run.in_train = True
         self.model.train()
 
@@ -115,7 +116,7 @@ class TrainEvalCallback(Callback):
         self.run.in_train = False
         self.model.eval()
 
-# %% ../nbs/04_callbacks.ipynb #cbdf645b
+# %% ../nbs/04_callbacks.ipynb #bc88187a
 def _name_of(cb) -> str:
     name = getattr(cb, 'name', None)
     return name if isinstance(name, str) else _class_name(cb)
@@ -153,6 +154,19 @@ def _from(dl, start):
     "The batches of `dl` from `start` on; ours doesn't even fetch the others."
     if start == 0: return dl
     return dl.iter_from(start) if hasattr(dl, 'iter_from') else islice(dl, start, None)
+
+def _pair(batch):
+    "Inputs and targets of a batch that is no tuple of two."
+    if isinstance(batch, list) and len(batch) == 2: return batch
+    what = type(batch).__name__
+    if isinstance(batch, Mapping): what += f' of {", ".join(map(str, batch))}'
+    elif isinstance(batch, (tuple, list)): what += f' of {len(batch)}'
+    raise ValueError(f'a batch is a {what}, not inputs and targets: say which is which by Pairs(dl, split)')
+
+def _predict(model, xb):
+    "`model` of one input, of several by position (a tuple or a list), or of several by name (a dict)."
+    if isinstance(xb, Mapping): return model(**xb)
+    return model(*xb) if type(xb) in (tuple, list) else model(xb)
 
 def _made_by(cb_func):
     if callable(cb_func): return cb_func()
@@ -219,7 +233,7 @@ class _Events:
                 first = first or e
         if first is not error: raise first
 
-# %% ../nbs/04_callbacks.ipynb #6394d8e2
+# %% ../nbs/04_callbacks.ipynb #33d95a1f
 class Runner(_Events):
     "The training loop. At each event it asks its callbacks; what they replace on it is what it goes on with."
     def __init__(self,
@@ -274,12 +288,13 @@ class Runner(_Events):
         "One pass over `dl`, from batch `start` on, until `stop` is set."
         self.iters, numbers = len(dl), count(start)
         if not self.stop:
-            for xb, yb in _from(dl, start):
+            for b in _from(dl, start):
+                xb, yb = b if type(b) is tuple and len(b) == 2 else _pair(b)
                 self.batch = next(numbers)
                 self.one_batch(xb, yb)
                 self('after_batch')
                 if self.stop: break
-                del xb, yb                    # the next batch takes this one's memory, warm in the cache
+                del b, xb, yb                 # the next batch takes this one's memory, warm in the cache
                 if self.batch + 1 < self.iters: self.xb = self.yb = None
         self.stop = False
 
@@ -287,7 +302,8 @@ class Runner(_Events):
         "Predict, compare, go back, step: what comes after an event that returned True is left out."
         self.xb, self.yb, self.pred, self.loss = xb, yb, None, None
         if self('begin_batch'): return
-        self.pred = self.model(self.xb)
+        xb = self.xb                          # which a callback may have put there
+        self.pred = self.model(xb) if type(xb) is Tensor else _predict(self.model, xb)
         if self('after_pred'): return
         self.loss = self.loss_func(self.pred, self.yb)
         if self('after_loss') or not self.in_train: return
@@ -298,8 +314,26 @@ class Runner(_Events):
         if self('after_step'): return
         self.opt.zero_grad()
 
-# %% ../nbs/04_callbacks.ipynb #5d959e0c
+    def explain(self) -> str:
+        "What a fit does, in order, and who hears each event, with its `_order`."
+        self._resolve()
+        def heard(e):
+            return ', '.join(f'{_name_of(cb)} {getattr(cb, "_order", 0)}' for cb, _ in self._handlers[e])
+        return '\n'.join(f'{"  "*depth}{what:{24 - 2*depth}}{heard(what) if what in EVENTS else ""}'.rstrip()
+                         for depth, what in _ACTS)
+
+_ACTS = ((0, 'begin_fit'), (1, 'begin_epoch'), (2, 'begin_batch'), (2, 'pred = model(xb)'), (2, 'after_pred'),
+         (2, 'loss = loss_func(pred, yb)'), (2, 'after_loss'), (2, 'loss.backward()'), (2, 'after_backward'),
+         (2, 'opt.step()'), (2, 'after_step'), (2, 'opt.zero_grad()'), (2, 'after_batch'),
+         (1, 'begin_validate'), (2, 'the same, as far as after_loss, and after_batch'),
+         (1, 'after_epoch'), (0, 'after_fit'))
+
+# %% ../nbs/04_callbacks.ipynb #01d6b06a
 def _detached(o): return o.detach() if getattr(o, 'requires_grad', False) else o
+
+def _rows(xb) -> int: # Of one input, or of the first of several
+    while not hasattr(xb, 'shape'): xb = next(iter(xb.values() if isinstance(xb, Mapping) else xb))
+    return xb.shape[0]
 
 def _summed(values, device) -> Tensor: # Scalars, tensors or numbers → their sum, in double precision
     dtype = torch.float32 if device.type == 'mps' else torch.float64         # mps has no doubles
@@ -318,7 +352,7 @@ class AvgStats():
 
     def accumulate(self, run):
         "Add the batch that `run` holds; nothing is copied from the device."
-        nb = run.xb.shape[0]
+        nb = run.xb.shape[0] if type(run.xb) is Tensor else _rows(run.xb)
         if nb != self._nb or len(self._waiting) >= self.most: self._add_up()
         pred, yb = _detached(run.pred), run.yb
         values = [_detached(run.loss)] + [_detached(m(pred, yb)) for m in self.metrics]
@@ -377,15 +411,20 @@ class AvgStatsCallback(Callback):
             if stats.count and not self.done: self.log(str(stats))
         self.done = True
 
-# %% ../nbs/04_callbacks.ipynb #554b0435
-@torch.no_grad()
+# %% ../nbs/04_callbacks.ipynb #15117d1a
+@contextmanager
+def _evaluating(model):
+    "Evaluation mode without gradients; each module's mode is put back."
+    modes = [(m, m.training) for m in model.modules()]
+    try:
+        with torch.no_grad(): yield model.eval()
+    finally:
+        for m, training in modes: m.training = training
+
 def get_preds(learn:Learner,
               dl=None,     # Batches; the validation loader where None
              ) -> tuple:   # Predictions (n,...) and targets (n,...)
     "Predictions of the model, in evaluation mode, for all of `dl`; each module's mode is put back."
-    modes = [(m, m.training) for m in learn.model.modules()]
-    learn.model.eval()
-    try: pairs = [(learn.model(xb), yb) for xb, yb in (learn.data.valid_dl if dl is None else dl)]
-    finally:
-        for m, training in modes: m.training = training
+    with _evaluating(learn.model) as model:
+        pairs = [(_predict(model, xb), yb) for xb, yb in (learn.data.valid_dl if dl is None else dl)]
     return tuple(map(torch.cat, zip(*pairs)))
