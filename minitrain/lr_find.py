@@ -85,13 +85,17 @@ class LR_Find(Callback):
         ax.legend(fontsize='small')
         return ax
 
-# %% ../nbs/05b_lr_find.ipynb #7dcf4fc8
-def _apart(learn, cbs) -> tuple:
-    "Copies of `learn` and `cbs`, with a loader that counts for itself; the data are shared."
-    dl, memo = learn.data.train_dl, {id(cb.run): Runner() for cb in cbs if getattr(cb, 'run', None)}
+# %% ../nbs/05b_lr_find.ipynb #d81e6a15
+def _loader_apart(dl, memo:dict): # As for `copy.deepcopy`
+    "A copy of the loader `dl` that counts for itself; the data are shared."
     for shared in (getattr(dl, 'dataset', None), dl if isinstance(dl, (list, tuple)) else None):
         memo[id(shared)] = shared
-    memo[id(learn.data)] = DataBunch(copy.deepcopy(dl, memo), None)
+    return copy.deepcopy(dl, memo)
+
+def _apart(learn, cbs) -> tuple:
+    "Copies of `learn` and `cbs`, with a loader of their own; the data are shared."
+    memo = {id(cb.run): Runner() for cb in cbs if getattr(cb, 'run', None)}
+    memo[id(learn.data)] = DataBunch(_loader_apart(learn.data.train_dl, memo), None)
     return copy.deepcopy((learn, cbs), memo)
 
 def lr_find(learn:Learner,
