@@ -57,11 +57,11 @@ def get_model(data:DataBunch,
     model = nn.Sequential(nn.Linear(x.shape[1], nh), nn.ReLU(), nn.Linear(nh, data.c)).to(x.device)
     return model, SGD(model.parameters(), lr=lr)
 
-# %% ../nbs/04_callbacks.ipynb #06af18c1
+# %% ../nbs/04_callbacks.ipynb #6749e6a4
 EVENTS = ('begin_fit', 'begin_epoch', 'begin_batch', 'after_pred', 'after_loss', 'after_backward',
           'after_step', 'after_batch', 'begin_validate', 'after_epoch', 'after_fit')
 STATE = ('learn', 'model', 'opt', 'loss_func', 'data', 'xb', 'yb', 'pred', 'loss', 'epoch', 'epochs',
-         'n_epochs', 'n_iter', 'n_step', 'batch', 'iters', 'in_train', 'stop')   # what the loop holds
+         'n_epochs', 'n_iter', 'n_step', 'batch', 'iters', 'in_train', 'stop', 'error')   # what the loop holds
 
 def _class_name(cb) -> str: return camel2snake(re.sub(r'^_+|Callback$', '', type(cb).__name__) or 'callback')
 
@@ -233,7 +233,7 @@ class _Events:
                 first = first or e
         if first is not error: raise first
 
-# %% ../nbs/04_callbacks.ipynb #33d95a1f
+# %% ../nbs/04_callbacks.ipynb #2a0d10fc
 class Runner(_Events):
     "The training loop. At each event it asks its callbacks; what they replace on it is what it goes on with."
     def __init__(self,
@@ -249,12 +249,13 @@ class Runner(_Events):
             start:tuple=(0, 0)):   # (epoch, batch) at which to begin
         "Train `learn`. After it, also after an error, the runner's state can be read."
         self.epochs, self.learn, self.start = check_whole('epochs', epochs, 0), learn, start
-        self.n_step, self.stop, self.in_train = 0, False, False
+        self.n_step, self.stop, self.in_train, self.error = 0, False, False, None
         self._place()
         for cb in self.cbs: _introduce(cb, self)
         self._resolve()
         try: self._fit()
         except BaseException as e:
+            self.error = e                    # for those who clean up
             self._finish(e)
             raise
         self._finish()

@@ -53,7 +53,7 @@ class Hooks(list):
     def __enter__(self): return self
     def __exit__(self, *args): self.remove()
 
-# %% ../nbs/06_hooks.ipynb #5f0990ce
+# %% ../nbs/06_hooks.ipynb #d654399c
 def leaves(model:nn.Module) -> dict: # {name: module}
     "The modules of `model` that hold no others, in order, under names that say what they are."
     found = {name: m for name, m in model.named_modules() if not [*m.children()]}
@@ -77,7 +77,6 @@ class ActivationStats(Callback):
         self.modules, self.lim, self.near, self.hooks = modules, lim, near, Hooks([], print)
 
     def begin_fit(self):
-        self.hooks.remove()
         self.batches, self._due = [], False
         self.hooks = Hooks(leaves(self.model) if self.modules is None else self.modules, self._look)
         for h in self.hooks: h.rows, h.hists = [], []
