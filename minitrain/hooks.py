@@ -6,14 +6,14 @@
 __all__ = ['Hook', 'Hooks', 'leaves', 'ActivationStats', 'plot_stats', 'plot_hists', 'first_bad', 'NanGuard', 'Summary',
            'summary']
 
-# %% ../nbs/06_hooks.ipynb #8a1bbddd
+# %% ../nbs/06_hooks.ipynb #bd2b47d7
 import copy
 from collections.abc import Callable, Mapping
 from functools import partial
 import torch
 from torch import Tensor, nn
 from .callbacks import Callback, Learner, _evaluating, _predict
-from .core import check_whole, draw, seeded
+from .core import check_whole, seeded
 from .lr_find import _loader_apart
 
 # %% ../nbs/06_hooks.ipynb #aa7c7508
