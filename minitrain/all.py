@@ -8,12 +8,18 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'mean_sd', 'mse', 'near', 'seeded', 'set_seed', 'smoothed', 'test_close', 'test_eq', 'test_fail', 'test_ne',
            'test_near', 'test_near_zero', 'MIRRORS', 'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data',
            'ClaimError', 'Claims', 'Comparison', 'as_line', 'as_mean_sd', 'compare', 'one_by_one', 'plot_draws', 'fans',
-           'gain', 'kaiming2', 'stats', 'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_', 'DataLoader',
-           'Dataset', 'Flatten', 'Optimizer', 'SGD', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls', 'log_softmax',
-           'logsumexp', 'nll', 'validate', 'EVENTS', 'STATE', 'AvgStats', 'AvgStatsCallback', 'Callback', 'DataBunch',
-           'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'get_preds', 'ParamScheduler', 'Recorder', 'annealer',
-           'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func', 'layer_groups',
-           'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find']
+           'gain', 'kaiming2', 'stats', 'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_', 'SGD',
+           'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls',
+           'log_softmax', 'logsumexp', 'nll', 'validate', 'EVENTS', 'STATE', 'AvgStats', 'AvgStatsCallback', 'Callback',
+           'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'get_preds', 'Pairs', 'predict',
+           'synth_learner', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal',
+           'create_learner', 'freeze_', 'get_model_func', 'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp',
+           'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks',
+           'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'RECIPE_99', 'BatchTransformXCallback',
+           'DeviceCallback', 'GeneralRelu', 'RandomShift', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model',
+           'init_cnn_', 'mnist_view', 'race_99', 'to_device', 'view_tfm', 'EarlyStopping', 'GradientAccumulation',
+           'GradientClipping', 'Interrupt', 'MixedPrecision', 'CSVLogger', 'JSONLogger', 'LivePlot', 'ProgressCallback',
+           'TensorBoardCallback']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
 import math
@@ -23,36 +29,49 @@ from torch import nn, optim, tensor
 from torch.nn import init
 from torch.utils.data import RandomSampler, SequentialSampler
 
-# %% ../nbs/99_all.ipynb #b6ae1888
-from .core import (camel2snake, check_whole, draw, environment, expect_fail, listify, mean_sd, mse,
-                            near, seeded, set_seed, smoothed, test_close, test_eq, test_fail, test_ne,
-                            test_near, test_near_zero)
+# %% ../nbs/99_all.ipynb #3c402993
+from .core import (camel2snake, check_whole, draw, environment, expect_fail, listify, mean_sd,
+                            mse, near, seeded, set_seed, smoothed, test_close, test_eq, test_fail,
+                            test_ne, test_near, test_near_zero)
 from .data import MIRRORS, DataError, data_folder, get_data, normalize, synth_data
 from .claims import (ClaimError, Claims, Comparison, as_line, as_mean_sd, compare, one_by_one,
                               plot_draws)
 from .init import fans, gain, kaiming2, stats
 from .scaling import FixupBlock, InitReport, fixup_, init_report, lsuv_
-from .minibatch import (DataLoader, Dataset, Flatten, Optimizer, SGD, Sampler, accuracy, collate,
+from .minibatch import (SGD, DataLoader, Dataset, Flatten, Optimizer, Sampler, accuracy, collate,
                                  fit, get_dls, log_softmax, logsumexp, nll, validate)
 from .callbacks import (EVENTS, STATE, AvgStats, AvgStatsCallback, Callback, DataBunch, Learner,
                                  Runner, TrainEvalCallback, get_model, get_preds)
+from .learner import Pairs, predict, synth_learner
 from .anneal import (ParamScheduler, Recorder, annealer, combine_scheds, cos_1cycle_anneal,
-                              create_learner, freeze_, get_model_func, layer_groups, plot_sched, sched_cos,
-                              sched_exp, sched_lin, sched_no, sched_values)
+                              create_learner, freeze_, get_model_func, layer_groups, plot_sched,
+                              sched_cos, sched_exp, sched_lin, sched_no, sched_values)
 from .lr_find import LR_Find, lr_find
+from .hooks import ActivationStats, Hook, Hooks, NanGuard, Summary, first_bad, leaves, summary
+from .convnet import (RECIPE_99, BatchTransformXCallback, DeviceCallback, GeneralRelu,
+                               RandomShift, best_device, cnn_99, conv_layer, get_cnn_model, init_cnn_,
+                               mnist_view, race_99, to_device, view_tfm)
+from .control import EarlyStopping, GradientAccumulation, GradientClipping, Interrupt
+from .precision import MixedPrecision
+from .logging import CSVLogger, JSONLogger, LivePlot, ProgressCallback, TensorBoardCallback
 
-# %% ../nbs/99_all.ipynb #408ff74d
+# %% ../nbs/99_all.ipynb #803cd516
 _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init',
          'RandomSampler', 'SequentialSampler', 'camel2snake', 'check_whole', 'draw', 'environment',
-         'expect_fail', 'listify', 'mean_sd', 'mse', 'near', 'seeded', 'set_seed', 'smoothed', 'test_close',
-         'test_eq', 'test_fail', 'test_ne',
-         'test_near', 'test_near_zero', 'MIRRORS', 'DataError', 'data_folder', 'get_data', 'normalize',
-         'synth_data', 'ClaimError', 'Claims', 'Comparison', 'as_line', 'as_mean_sd', 'compare', 'one_by_one',
-         'plot_draws', 'fans', 'gain', 'kaiming2', 'stats', 'FixupBlock', 'InitReport', 'fixup_',
-         'init_report', 'lsuv_', 'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'SGD', 'Sampler',
-         'accuracy', 'collate',
-         'fit', 'get_dls', 'log_softmax', 'logsumexp', 'nll', 'validate', 'EVENTS', 'STATE', 'AvgStats',
-         'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model',
-         'get_preds', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal',
-         'create_learner', 'freeze_', 'get_model_func', 'layer_groups', 'plot_sched', 'sched_cos',
-         'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find']
+         'expect_fail', 'listify', 'mean_sd', 'mse', 'near', 'seeded', 'set_seed', 'smoothed',
+         'test_close', 'test_eq', 'test_fail', 'test_ne', 'test_near', 'test_near_zero', 'MIRRORS',
+         'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data', 'ClaimError', 'Claims',
+         'Comparison', 'as_line', 'as_mean_sd', 'compare', 'one_by_one', 'plot_draws', 'fans', 'gain',
+         'kaiming2', 'stats', 'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_', 'SGD',
+         'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit',
+         'get_dls', 'log_softmax', 'logsumexp', 'nll', 'validate', 'EVENTS', 'STATE', 'AvgStats',
+         'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback',
+         'get_model', 'get_preds', 'Pairs', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder',
+         'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func',
+         'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values',
+         'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad',
+         'leaves', 'summary', 'RECIPE_99', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu',
+         'RandomShift', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view',
+         'race_99', 'to_device', 'view_tfm', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping',
+         'Interrupt', 'MixedPrecision', 'CSVLogger', 'JSONLogger', 'LivePlot', 'ProgressCallback',
+         'TensorBoardCallback']
