@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ClaimError', 'as_mean_sd', 'as_line', 'one_by_one', 'Claims', 'plot_draws', 'Comparison', 'compare']
 
-# %% ../nbs/01a_claims.ipynb #ddd8b4c6
+# %% ../nbs/01a_claims.ipynb #1994c680
 import json, math, os, statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from .core import check_whole, environment, mean_sd, seeded
 from .counting import (ALPHA, Count, GROUPS, binomial_tail, count_far, count_recorded, count_theory,
-                                group_size, one_sided, pairs_tail, percentile, summary, verdict, worst)
+                                group_size, one_sided, pairs_tail, percentile, sum_up, verdict, worst)
 
 # %% ../nbs/01a_claims.ipynb #e55f3337
 class ClaimError(AssertionError):
@@ -61,7 +61,7 @@ def one_by_one(f # f(of, seed) → a number, or several by name
         return {k: torch.tensor([v[k] for v in values], dtype=torch.double) for k in values[0]}
     return draw
 
-# %% ../nbs/01a_claims.ipynb #b395ecb4
+# %% ../nbs/01a_claims.ipynb #02679a4a
 def _whole_groups(x): # what `count_theory` takes: groups of one size, or fewer draws than there are groups
     return x[:len(x)//GROUPS*GROUPS] if len(x) >= GROUPS else x
 
@@ -99,7 +99,7 @@ class _Claim:
         lesson, within, expected, sentence = (_pick(getattr(self, k), name)
                                               for k in ('lesson', 'within', 'expected', 'sentence'))
         row = dict(id=self.row_id(name), claim=self.id, sentence=sentence, kind=self.kind,
-                   **summary(x), fresh=self.fresh, **more)
+                   **sum_up(x), fresh=self.fresh, **more)
         if expected is not None: row['expected'] = expected
         if within: row.update(within=list(within),
                               share=((x >= within[0]) & (x <= within[1])).double().mean().item())

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALPHA', 'GROUPS', 'QUANTILES', 'VERDICTS', 'binomial_tail', 'hypergeometric_tail', 'one_sided', 'group_size', 'Count',
-           'count_theory', 'worst', 'summary', 'pairs_tail', 'count_recorded', 'count_far', 'percentile', 'verdict']
+           'count_theory', 'worst', 'sum_up', 'pairs_tail', 'count_recorded', 'count_far', 'percentile', 'verdict']
 
 # %% ../nbs/00a_counting.ipynb #6b9db333
 import math
@@ -84,13 +84,13 @@ def worst(counts:list) -> Tensor: # (...,)
     "The smallest p of `counts`."
     return torch.stack([c.p for c in counts]).amin(0)
 
-# %% ../nbs/00a_counting.ipynb #5a900538
+# %% ../nbs/00a_counting.ipynb #0c0605cc
 QUANTILES = (0., .005, .01, .025, .05, .1, .25, .5, .75, .9, .95, .975, .99, .995, 1.)
 _LINES = (.1, .25, .5, .75, .9)
 
 def _number(v): return v if math.isfinite(v) else str(v)      # JSON has no infinity
 
-def summary(draws:Tensor # (n,)
+def sum_up(draws:Tensor # (n,)
            ) -> dict:
     "What is kept of `draws`: n, mean, sd and skew of the finite ones, the others' number, and `QUANTILES`."
     x = draws.double().flatten()
@@ -116,7 +116,7 @@ def pairs_tail(lost:Tensor, # Number lost of m fresh pairs
     return _urn(lost_before + 1, n, m)[lost]
 
 def count_recorded(draws:Tensor,  # (...,m), fresh
-                   recorded:dict, # `summary` of n earlier ones
+                   recorded:dict, # `sum_up` of n earlier ones
                   ) -> list:      # `Count`s
     "Count fresh `draws` on either side of recorded quantiles, and those that are not finite."
     n, m, sick = recorded['n'], draws.shape[-1], recorded['not_finite']
@@ -132,9 +132,9 @@ def count_recorded(draws:Tensor,  # (...,m), fresh
     looks += [('not finite', unwell, _urn(sick + 1, n, m)), ('finite', m - unwell, _urn(n - sick + 1, n, m))]
     return [Count(what, k, m, (len(looks)*tails[k]).clamp(max=1)) for what, k, tails in looks]
 
-# %% ../nbs/00a_counting.ipynb #30049a4e
+# %% ../nbs/00a_counting.ipynb #41dc0996
 def count_far(draws:Tensor,  # (...,m), fresh; one is enough
-              recorded:dict, # `summary` of earlier ones
+              recorded:dict, # `sum_up` of earlier ones
              ) -> list:      # `Count`s
     "Count `draws` so far out that, with tails that fall off like the cube, one is an alarm."
     low, mid, high = (float(recorded['quantiles'][q]) for q in ('0.05', '0.5', '0.95'))
@@ -150,7 +150,7 @@ def count_far(draws:Tensor,  # (...,m), fresh; one is enough
                   (rate*far.amax(-1).clamp(min=1e-3)**-3).clamp(max=1)),
             Count('not finite', unwell, m, (2*_urn(sick + 1, n, m)[unwell]).clamp(max=1))]
 
-# %% ../nbs/00a_counting.ipynb #511e46a4
+# %% ../nbs/00a_counting.ipynb #1c3ec9c0
 VERDICTS = ('holds', 'holds in expectation only', 'a lucky draw', 'refuted')
 
 def percentile(draws:Tensor, # (n,)
@@ -177,4 +177,4 @@ def verdict(draws:Tensor,        # (n,), recorded
         if low <= draws.double().mean() <= high: return 'holds in expectation only'      # never of a nan
         return 'a lucky draw' if lesson is not None and low <= lesson <= high and held > 0 else 'refuted'
     if typical: return 'holds'
-    return 'a lucky draw' if count_far(torch.tensor([lesson]), summary(draws))[0].p > 1e-3 else 'refuted'
+    return 'a lucky draw' if count_far(torch.tensor([lesson]), sum_up(draws))[0].p > 1e-3 else 'refuted'
