@@ -18,8 +18,10 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'RECIPE_99', 'BatchTransformXCallback',
            'DeviceCallback', 'GeneralRelu', 'RandomShift', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model',
            'init_cnn_', 'mnist_view', 'race_99', 'to_device', 'view_tfm', 'EarlyStopping', 'GradientAccumulation',
-           'GradientClipping', 'Interrupt', 'MixedPrecision', 'CSVLogger', 'JSONLogger', 'LivePlot', 'ProgressCallback',
-           'TensorBoardCallback']
+           'GradientClipping', 'Interrupt', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup',
+           'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer',
+           'GANTrainer', 'critic_loss', 'frozen', 'generator_loss', 'CSVLogger', 'JSONLogger', 'LivePlot',
+           'ProgressCallback', 'TensorBoardCallback']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
 import math
@@ -29,7 +31,7 @@ from torch import nn, optim, tensor
 from torch.nn import init
 from torch.utils.data import RandomSampler, SequentialSampler
 
-# %% ../nbs/99_all.ipynb #3c402993
+# %% ../nbs/99_all.ipynb #78a60dc6
 from .core import (camel2snake, check_whole, draw, environment, expect_fail, listify, mean_sd,
                             mse, near, seeded, set_seed, smoothed, test_close, test_eq, test_fail,
                             test_ne, test_near, test_near_zero)
@@ -52,10 +54,14 @@ from .convnet import (RECIPE_99, BatchTransformXCallback, DeviceCallback, Genera
                                RandomShift, best_device, cnn_99, conv_layer, get_cnn_model, init_cnn_,
                                mnist_view, race_99, to_device, view_tfm)
 from .control import EarlyStopping, GradientAccumulation, GradientClipping, Interrupt
+from .regularize import (EMA, SWA, ActivationRegularization, AttributeScheduler, Mixup,
+                                  WeightDecay, activation_penalty)
 from .precision import MixedPrecision
+from .gan import (TURNS, GANLoss, GANModule, GANOptimizer, GANTrainer, critic_loss, frozen,
+                           generator_loss)
 from .logging import CSVLogger, JSONLogger, LivePlot, ProgressCallback, TensorBoardCallback
 
-# %% ../nbs/99_all.ipynb #803cd516
+# %% ../nbs/99_all.ipynb #e796eae6
 _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init',
          'RandomSampler', 'SequentialSampler', 'camel2snake', 'check_whole', 'draw', 'environment',
          'expect_fail', 'listify', 'mean_sd', 'mse', 'near', 'seeded', 'set_seed', 'smoothed',
@@ -73,5 +79,7 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'leaves', 'summary', 'RECIPE_99', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu',
          'RandomShift', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view',
          'race_99', 'to_device', 'view_tfm', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping',
-         'Interrupt', 'MixedPrecision', 'CSVLogger', 'JSONLogger', 'LivePlot', 'ProgressCallback',
-         'TensorBoardCallback']
+         'Interrupt', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup',
+         'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule',
+         'GANOptimizer', 'GANTrainer', 'critic_loss', 'frozen', 'generator_loss', 'CSVLogger',
+         'JSONLogger', 'LivePlot', 'ProgressCallback', 'TensorBoardCallback']
