@@ -85,12 +85,14 @@ class GANOptimizer():
         "Go on where `state_dict` was taken."
         for name in ('generator', 'critic'): getattr(self, name).load_state_dict(state_dict[name])
 
-# %% ../nbs/11_gan.ipynb #be70d85a
+# %% ../nbs/11_gan.ipynb #e474d317
 class GANTrainer(Callback):
     "Trains critic and generator of a `GANModule` in turns; its noise is its own, and the same in each fit."
     _order = -60                           # when the batch is what it will be, before all who look at it
     not_with = dict(lr_find='the losses of two nets take turns, and neither has to fall',
-                    mixup='the mean of two conditions is none')
+                    mixup='the mean of two conditions is none',
+                    **dict.fromkeys(('ema', 'swa'), 'batch norms are measured anew with batches of one kind, and '
+                                    'the two nets see different ones'))
     def __init__(self, noise,              # Shape of an item's noise: a number, or several
                  n_critic:int=1,           # Steps of the critic before one of the generator
                  conditional:bool=True,    # Do both nets get the targets of the data?
