@@ -13,8 +13,8 @@ bin_dir = Path(sys.executable).parent
 env = dict(os.environ, OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', MPLBACKEND='agg', PYTHONUTF8='1')
 counts = [0, 0, 0]              # passed, failed, skipped
 
-def command(*cmd, cwd=root, limit=1800):
-    "Run it; whether it went well, and what it printed"
+def command(*cmd, cwd=root, limit=5000):
+    "Run it; whether it went well, and what it printed; the limit only ends what would never end"
     try: done = subprocess.run([str(c) for c in cmd], cwd=cwd, env=env, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired as e: return False, f'over {limit} s\n{e.stdout or ""}{e.stderr or ""}'
     return done.returncode == 0, done.stdout + done.stderr

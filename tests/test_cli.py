@@ -53,10 +53,10 @@ def test_ctrl_c_leaves_no_traceback(tmp_path, when):
                          env=dict(os.environ, PYTHONUNBUFFERED='1'),
                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a shell's & has it ignored
     if when == 'at once':                                # while torch is being imported, or just after
-        maps, end = Path(f'/proc/{p.pid}/maps'), time.monotonic() + 10
+        maps = Path(f'/proc/{p.pid}/maps')
         if not maps.exists(): time.sleep(1)
-        while maps.exists() and 'libtorch' not in maps.read_text() and time.monotonic() < end: time.sleep(.01)
-    else: assert 'first seed' in p.stdout.readline(); time.sleep(1)
+        while maps.exists() and 'libtorch' not in maps.read_text(): time.sleep(.01)
+    else: assert 'first seed' in p.stdout.readline()
     p.send_signal(signal.SIGINT)
-    out, err = p.communicate(timeout=60)
+    out, err = p.communicate()
     assert p.returncode == 130 and err == '\nminitrain: stopped\n', err

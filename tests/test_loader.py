@@ -46,10 +46,10 @@ def test_noise_of_workers_with_a_sampler_of_pytorch():
     assert a == again and a[0] != a[1] and a != other
 
 def test_options_reach_the_workers():
-    seen = list(DataLoader(Noisy(), 4, num_workers=1, worker_init_fn=seed_7, timeout=60))
+    seen = list(DataLoader(Noisy(), 4, num_workers=1, worker_init_fn=seed_7, timeout=1000))
     torch.manual_seed(7)
     assert torch.equal(seen[0][0], torch.stack([torch.tensor([i + torch.rand(()).item()]) for i in range(4)]))
-    train, valid = get_dls(Noisy(), Noisy(), 4, num_workers=1, timeout=60)
+    train, valid = get_dls(Noisy(), Noisy(), 4, num_workers=1, timeout=1000)
     assert (len(list(train)), len(list(valid))) == (3, 2)
 
 def seed_7(worker): torch.manual_seed(7)
