@@ -177,8 +177,8 @@ class ParamScheduler(Callback):
                 raise ValueError(f'the optimiser has no {self.pname!r}: it has {", ".join(names)}' +
                                  (f'; did you mean {near[0]!r}?' if near else ''))
 
-    def begin_batch(self):
-        if self.in_train: self.set_param()
+    def begin_batch(self):             # in a window of several batches the rate is that of its first
+        if self.in_train and not self.held: self.set_param()
 
     def set_param(self):
         "Set it for the position that the fit has reached."

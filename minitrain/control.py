@@ -7,10 +7,11 @@ __all__ = ['EarlyStopping', 'GradientClipping', 'GradientAccumulation', 'Interru
 
 # %% ../nbs/08_control.ipynb #6d941638
 import math, signal, threading
+from collections.abc import Callable
 import torch
 from torch import nn
-from .callbacks import Callback, _rows
-from .core import check_whole, listify
+from .callbacks import Callback, is_summed
+from .core import check_whole, items_in, listify
 
 # %% ../nbs/08_control.ipynb #59f584c3
 def _average(run, name:str) -> float:
@@ -67,13 +68,16 @@ class GradientClipping(Callback):
         if not limit > 0: raise ValueError(f'clipping to {limit!r}: give a number above 0')
         self.max_norm, self.max_value = max_norm, max_value
 
+        self.begin_fit()
+
     def begin_fit(self): self._norms, self._pending = [], []
 
-    def after_backward(self):
-        params = [p for g in self.opt.param_groups for p in g['params']]
-        if self.max_value is None: self._pending.append(nn.utils.clip_grad_norm_(params, self.max_norm))
+    def before_step(self):
+        params = [p for g in self.opt.param_groups for p in g['params'] if p.grad is not None]
+        if self.max_norm == math.inf: self._pending.append(nn.utils.get_total_norm([p.grad for p in params]))
+        elif self.max_value is None: self._pending.append(nn.utils.clip_grad_norm_(params, self.max_norm))
         else:
-            self._pending.append(nn.utils.get_total_norm([p.grad for p in params if p.grad is not None]))
+            self._pending.append(nn.utils.get_total_norm([p.grad for p in params]))
             nn.utils.clip_grad_value_(params, self.max_value)
 
     def after_epoch(self): self._flush()
@@ -91,17 +95,22 @@ class GradientClipping(Callback):
 # %% ../nbs/08_control.ipynb #44837bd1
 class GradientAccumulation(Callback):
     "A step every `n` batches, along the mean gradient of their items: that of the big batch."
-    _order = 20                           # first at after_backward: others see whole windows only
-    def __init__(self, n:int): # Batches that make a step; the last ones of an epoch may be fewer
-        self.n = check_whole('n', n, 1)
+    _order = 20                           # after those who add to the loss
+    _orders = dict(before_step=-20)       # before everyone: a step's gradient is the window's mean
+    def __init__(self, n:int,             # Batches that make a step; the last ones of an epoch may be fewer
+                 count:Callable=None):    # `count(xb, yb)`: how much a batch counts, tokens for instance; None: items
+        self.n, self.weigh = check_whole('n', n, 1), count
+        self._begin()
 
-    def begin_epoch(self):
-        self._items, self._first, self._left = 0, None, self.n
-        self.opt.zero_grad()              # of a window that was never finished
+    def _begin(self): self._items, self._first, self._left = 0, None, self.n
+    def begin_fit(self): self._begin()
 
     def after_loss(self):
         if not self.in_train or self.n == 1: return
-        nb = _rows(self.xb)
+        if is_summed(self.loss_func):        # sums add up to the sum: nothing to weigh
+            self._items = 1
+            return
+        nb = items_in(self.xb, self.yb) if self.weigh is None else float(self.weigh(self.xb, self.yb))
         if self._first is None: self._first = nb
         weight = nb/self._first           # relative: batches of one size keep their gradient's bits
         self._items += weight
@@ -110,10 +119,13 @@ class GradientAccumulation(Callback):
     def after_backward(self):
         if self.n == 1: return
         self._left -= 1
-        if self._left and self.batch + 1 < self.iters: return True
+        return self._left > 0 and self.batch + 1 < self.iters
+
+    def before_step(self):                # a full window's, or what is there when the pass is over
+        if self.n == 1: return
         grads = [p.grad for g in self.opt.param_groups for p in g['params'] if p.grad is not None]
         with torch.no_grad(): torch._foreach_div_(grads, self._items)
-        self._items, self._first, self._left = 0, None, self.n
+        self._begin()
 
 # %% ../nbs/08_control.ipynb #ad309467
 class Interrupt(Callback):

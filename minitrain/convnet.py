@@ -15,17 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from .anneal import ParamScheduler, combine_scheds, sched_lin
 from .callbacks import AvgStatsCallback, Callback, DataBunch, Learner, Runner
-from .core import check_whole, listify
+from .core import check_whole, listify, map_leaves
 from .data import normalize
 from .minibatch import SGD, Dataset, accuracy, get_dls
 
 # %% ../nbs/07_convnet.ipynb #c669f52f
 def to_device(o, device):
-    "`o` with every tensor in it, in tuples, lists and dicts, on `device`."
-    if isinstance(o, Tensor): return o.to(device, non_blocking=True)
-    if isinstance(o, dict): return {k: to_device(v, device) for k, v in o.items()}
-    if type(o) in (tuple, list): return type(o)(to_device(v, device) for v in o)
-    return o.to(device) if hasattr(o, 'to') else o
+    "`o` with every tensor in it, in tuples, lists and mappings, on `device`."
+    def move(v):
+        if isinstance(v, Tensor): return v.to(device, non_blocking=True)
+        return v.to(device) if hasattr(v, 'to') else v            # a packed sequence, for instance
+    return map_leaves(move, o)
 
 def best_device() -> torch.device:
     "The GPU where there is one, `'cuda'` or Apple's `'mps'`; else the CPU."

@@ -38,7 +38,7 @@ class GraphRunner(Runner):
 
     def _resolve(self):
         super()._resolve()
-        for event in ('after_pred', 'after_loss', 'after_backward', 'after_step'):
+        for event in ('after_pred', 'after_loss', 'after_backward', 'before_step', 'after_step'):
             for cb, _ in self._handlers[event]:
                 if event == 'after_loss' and getattr(cb, 'only_looks', False): continue
                 hint = ', or set only_looks = True if it only reads' if event == 'after_loss' else ''

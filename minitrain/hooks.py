@@ -7,12 +7,12 @@ __all__ = ['Hook', 'Hooks', 'leaves', 'ActivationStats', 'first_bad', 'NanGuard'
 
 # %% ../nbs/06_hooks.ipynb #bd2b47d7
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 import torch
 from torch import Tensor, nn
 from .callbacks import Callback, Learner, _evaluating, _predict
-from .core import check_whole, seeded
+from .core import check_whole, seeded, tensors_in
 from .lr_find import _loader_apart
 
 # %% ../nbs/06_hooks.ipynb #aa7c7508
@@ -92,12 +92,6 @@ def leaves(model:nn.Module) -> dict: # {name: module}
     found = {name: m for name, m in model.named_modules() if not [*m.children()]}
     return {f'{name} {type(m).__name__}'.strip(): m for name, m in found.items()}
 
-def _first_tensor(out):
-    "The first tensor of what a module returns; None where there is none."
-    if isinstance(out, Tensor): return out
-    parts = out.values() if isinstance(out, Mapping) else out if isinstance(out, (tuple, list)) else ()
-    return next((t for o in parts if (t := _first_tensor(o)) is not None), None)
-
 class ActivationStats(_Pictures, Callback):
     "Mean, standard deviation, histogram and near-zero share of what layers put out in training."
     only_looks = True
@@ -121,9 +115,9 @@ class ActivationStats(_Pictures, Callback):
     def after_fit(self): self.hooks.remove()
 
     def _look(self, hook, module, inp, out):
-        x = _first_tensor(out) if self._due else None
-        if x is None: return
-        x = x.detach().float()
+        found = tensors_in(out) if self._due else ()
+        if not found: return
+        x = found[0].detach().float()
         hook.rows.append(torch.stack([x.mean(), x.std(correction=0), (x.abs() < self.near).float().mean()]))
         hook.hists.append(torch.histc(x.clamp(*self.lim), self.bins, *self.lim))
 
@@ -149,12 +143,6 @@ class ActivationStats(_Pictures, Callback):
 # %% ../nbs/06_hooks.ipynb #18f05fc8
 def _bad(t) -> bool: return isinstance(t, Tensor) and t.is_floating_point() and not t.isfinite().all().item()
 
-def _tensors_in(o) -> list:
-    "All tensors in nested tuples, lists and dicts."
-    if isinstance(o, Tensor): return [o]
-    parts = o.values() if isinstance(o, Mapping) else o if isinstance(o, (tuple, list)) else ()
-    return [t for part in parts for t in _tensors_in(part)]
-
 def _items(ts) -> str:
     "Which items of a batch are not finite."
     for t in filter(_bad, ts):
@@ -166,11 +154,11 @@ def first_bad(model:nn.Module, # A copy of it is run
               loss_func, xb, yb) -> str: # '' if all is finite
     "Where the first nan or inf of a batch appears: input, parameter, a layer's output, loss, gradient."
     model, calls, found, back = copy.deepcopy(model), [], [], []
-    if any(map(_bad, _tensors_in(xb))): return 'the input' + _items(_tensors_in(xb))
+    if any(map(_bad, tensors_in(xb))): return 'the input' + _items(tensors_in(xb))
     for name, p in model.named_parameters():
         if _bad(p): return f'the parameter {name}'
     def look(hook, module, inp, out):
-        i, outs = len(calls), _tensors_in(out)
+        i, outs = len(calls), tensors_in(out)
         calls.append(hook.name)
         if any(map(_bad, outs)): found.append(f'the output of {hook.name}{_items(outs)}')
         for t in outs:                    # on tensors: one on the module can't bear what works in place
@@ -178,7 +166,7 @@ def first_bad(model:nn.Module, # A copy of it is run
     with torch.enable_grad(), Hooks(leaves(model), look):
         pred = _predict(model, xb)
         if found: return found[0]
-        if any(map(_bad, _tensors_in(pred))): return 'the prediction, after the last layer'
+        if any(map(_bad, tensors_in(pred))): return 'the prediction, after the last layer'
         loss = loss_func(pred, yb)
         if _bad(loss): return 'the loss; the prediction is finite'
         loss.backward()
@@ -188,26 +176,34 @@ def first_bad(model:nn.Module, # A copy of it is run
 class NanGuard(Callback):
     "Raises `FloatingPointError` before a step along gradients that are not finite, and says where it began."
     _order = 25                           # after unscaling and clipping: what a step would be taken along
-    def __init__(self, every:int=1):      # Training batches between looks; each waits for the device
-        self.every = check_whole('every', every, 1)
+    def __init__(self, every:int=1):      # Steps from one look to the next; each waits for the device
+        self.every, self._seen = check_whole('every', every, 1), []
 
     def begin_batch(self):
-        self._due = self.in_train and self.n_iter % self.every == 0
-        if self._due: self._rng = torch.get_rng_state()
-    def after_backward(self):
-        if not self._due: return
+        if not self.held: self._seen = []
+        self._rng = torch.get_rng_state() if self.in_train and self.n_step % self.every == 0 else None
+    def after_pred(self):                 # of a window each batch: the first may have brought it
+        if self._rng is not None: self._seen.append((self._rng, self.xb, self.yb))
+    def before_step(self):
+        if self.n_step % self.every: return
         grads = [p.grad for g in self.opt.param_groups for p in g['params'] if p.grad is not None]
         norms = torch._foreach_norm(grads)
         if not torch.stack([self.loss.detach().float().abs(), *(n.float() for n in norms)]).isfinite().all():
             raise FloatingPointError(f'nan or inf, first in {self._where()}. No step was taken: the '
                                      'parameters are as they were; xb and yb on the runner are the batch')
+    def after_fit(self):                  # after an error the batches stay, to be looked at
+        if self.error is None: self._seen = []
 
     def _where(self) -> str:
-        again = 'a gradient, but not when the batch was run once more'
         with torch.random.fork_rng():
-            torch.set_rng_state(self._rng)
-            try: return first_bad(self.model, self.loss_func, self.xb, self.yb) or again
-            except Exception as e: return f'a gradient; it could not be traced further, {e!r}'
+            for i, (rng, xb, yb) in enumerate(self._seen):
+                torch.set_rng_state(rng)
+                try: found = first_bad(self.model, self.loss_func, xb, yb)
+                except Exception as e: return f'a gradient; it could not be traced further, {e!r}'
+                if not found: continue
+                if i < len(self._seen) - 1: self.run.xb, self.run.yb = xb, yb
+                return found + (f', in batch {i + 1} of the {len(self._seen)} of this step' if len(self._seen) > 1 else '')
+        return 'a gradient, but not when the batch was run once more'
 
 # %% ../nbs/06_hooks.ipynb #39d93aa7
 class Summary(list):
@@ -239,7 +235,7 @@ def summary(model,       # Or a `Learner`
         rows = Summary()
         def note(hook, module, inp, out):
             params, trainable = _count(module.parameters())
-            rows.append(dict(layer=hook.name, shapes=[tuple(t.shape) for t in _tensors_in(out)],
+            rows.append(dict(layer=hook.name, shapes=[tuple(t.shape) for t in tensors_in(out)],
                              params=params, trainable=trainable))
         with _evaluating(model), Hooks(leaves(model), note): _predict(model, xb)
     rows.params, rows.trainable = _count(model.parameters())

@@ -36,7 +36,7 @@ class LR_Find(Callback):
     def begin_fit(self): self._start()
 
     def begin_batch(self):
-        if not self.in_train: return
+        if not self.in_train or self.held: return      # a window of several batches has one rate
         self._lr = self.min_lr*(self.max_lr/self.min_lr)**(len(self.lrs)/(self.max_iter - 1))
         for g in self.opt.param_groups: g['lr'] = self._lr
 

@@ -44,7 +44,8 @@ def _warn_emulated(low:torch.dtype): # Once a process
 
 class MixedPrecision(Callback):
     "Predictions and loss under `torch.autocast`; weights, their gradients and steps stay in float32."
-    _order = 21                         # after what adds to the loss and accumulates, before clipping
+    _order = 21                         # after what adds to the loss and accumulates
+    _orders = dict(before_step=-19)     # once a window's gradient is its mean, before all who look at it
     def __init__(self,
                  dtype:torch.dtype=None, # bfloat16 or float16; None: what suits the device; float32: off
                  scale:float=None,      # Of the loss, at first; None: 2¹⁶ for float16, else no scaling
@@ -84,7 +85,7 @@ class MixedPrecision(Callback):
         self._open.close()
         if self.scaler and self.in_train: self.loss.register_hook(self.scaler.scale)
 
-    def after_backward(self):
+    def before_step(self):
         if not self.scaler: return
         stand_in = SimpleNamespace(param_groups=self.opt.param_groups, step=lambda: True)
         finite = self.scaler.step(stand_in)                     # unscales; waits for the device to know
@@ -92,7 +93,6 @@ class MixedPrecision(Callback):
         return None if finite else self._skip()
 
     def _skip(self) -> bool:
-        self.opt.zero_grad()
         self.skipped += 1
         scale = self.scaler.get_scale()
         if scale > 2**-24: return True                          # a smaller one helps nobody

@@ -31,7 +31,7 @@ class WeightDecay(Callback):
             raise ValueError(f'the optimiser decays by {both[0]} already: set its weight_decay to 0')
 
     @torch.no_grad()
-    def after_backward(self):
+    def before_step(self):
         if not self.wd: return
         for g in self.opt.param_groups:
             params = [p for p in g['params'] if p.grad is not None]
