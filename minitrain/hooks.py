@@ -6,13 +6,12 @@
 __all__ = ['Hook', 'Hooks', 'leaves', 'ActivationStats', 'first_bad', 'NanGuard', 'Summary', 'summary']
 
 # %% ../nbs/06_hooks.ipynb #bd2b47d7
-import copy
 from collections.abc import Callable
 from functools import partial
 import torch
 from torch import Tensor, nn
 from .callbacks import Callback, Learner, _evaluating, _predict
-from .core import check_whole, seeded, tensors_in
+from .core import check_whole, copy_model, seeded, tensors_in
 from .lr_find import _loader_apart
 
 # %% ../nbs/06_hooks.ipynb #aa7c7508
@@ -102,6 +101,7 @@ class ActivationStats(_Pictures, Callback):
         self.every, self.bins = check_whole('every', every, 1), check_whole('bins', bins, 1)
         if not lim[0] < lim[1]: raise ValueError(f'lim {lim!r}: give (low, high)')
         self.modules, self.lim, self.near, self.hooks = modules, lim, near, Hooks([], print)
+        self.batches, self._due = [], False
 
     def begin_fit(self):
         self.batches, self._due = [], False
@@ -153,7 +153,7 @@ def _items(ts) -> str:
 def first_bad(model:nn.Module, # A copy of it is run
               loss_func, xb, yb) -> str: # '' if all is finite
     "Where the first nan or inf of a batch appears: input, parameter, a layer's output, loss, gradient."
-    model, calls, found, back = copy.deepcopy(model), [], [], []
+    model, calls, found, back = copy_model(model), [], [], []
     if any(map(_bad, tensors_in(xb))): return 'the input' + _items(tensors_in(xb))
     for name, p in model.named_parameters():
         if _bad(p): return f'the parameter {name}'

@@ -8,31 +8,22 @@ __all__ = ['ProgressCallback', 'LivePlot', 'JSONLogger', 'CSVLogger', 'TensorBoa
 # %% ../nbs/12_logging.ipynb #d6b7355c
 import csv, io, json, math, os, re, sys, time, warnings
 from datetime import datetime, timezone
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 import torch
 from .anneal import Recorder
 from .callbacks import AvgStatsCallback, Callback
-from .core import camel2snake, check_whole, draw
+from .core import check_whole, draw
 
 # %% ../nbs/12_logging.ipynb #0897353a
-def _metric_names(metrics) -> list: # Strings
-    "Each function's `__name__`, or its class's in snake case; what comes again gets a number."
-    names = []
-    for m in metrics:
-        m = m.func if isinstance(m, partial) else m
-        names.append(getattr(m, '__name__', camel2snake(type(m).__name__)).strip('<>'))
-    again = [names[:i].count(name) for i, name in enumerate(names)]
-    return [f'{name}_{n + 1}' if n else name for name, n in zip(names, again)]
-
 class _Logger(Callback):
     "Base of loggers: knows the epoch's averages, from each `AvgStatsCallback`, or its own of the loss."
     only_looks = True
+    _seen = False
     def begin_fit(self):
         self._own = AvgStatsCallback([], log=lambda line: None)
         self._own.set_runner(self.run)
-        self._sources = [cb for cb in self.run.cbs if isinstance(cb, AvgStatsCallback)] or [self._own]
+        self._sources = self.run.of_kind(AvgStatsCallback) or [self._own]
         self._begun, self._seen = time.perf_counter(), False
 
     def after_loss(self):
@@ -47,7 +38,7 @@ class _Logger(Callback):
         res = {}
         for part, cb in ((part, cb) for part in ('train', 'valid') for cb in self._sources):
             stats = getattr(cb, f'{part}_stats')
-            names = [f'{part}_{name}' for name in ('loss', *_metric_names(stats.metrics))]
+            names = [f'{part}_{name}' for name in stats.names]
             res.update(zip_longest(names, stats.avg_stats if self._seen else []))
         return res
 

@@ -7,8 +7,8 @@ __all__ = ['LR_Find', 'lr_find']
 
 # %% ../nbs/05b_lr_find.ipynb #ec804579
 import copy
-from .callbacks import Callback, DataBunch, Learner, Runner
-from .core import check_whole, draw, listify, seeded
+from .callbacks import Callback, DataBunch, Learner, Runner, loader_length
+from .core import check_whole, draw, hide_hooks, listify, seeded
 
 # %% ../nbs/05b_lr_find.ipynb #92376de1
 class LR_Find(Callback):
@@ -96,6 +96,7 @@ def _apart(learn, cbs) -> tuple:
     "Copies of `learn` and `cbs`, with a loader of their own; the data are shared."
     memo = {id(cb.run): Runner() for cb in cbs if getattr(cb, 'run', None)}
     memo[id(learn.data)] = DataBunch(_loader_apart(learn.data.train_dl, memo), None)
+    hide_hooks(learn.model, memo)
     return copy.deepcopy((learn, cbs), memo)
 
 def lr_find(learn:Learner,
@@ -104,7 +105,7 @@ def lr_find(learn:Learner,
             seed:int=0,     # Of what is random in training
             **kwargs) -> LR_Find: # For `LR_Find`
     "Find a rate for `learn` on a copy of it: rates, losses, a suggestion and a plot."
-    finder, iters = LR_Find(max_iter, min_lr, max_lr, **kwargs), len(learn.data.train_dl)
+    finder, iters = LR_Find(max_iter, min_lr, max_lr, **kwargs), loader_length(learn.data.train_dl)
     with seeded(seed):
         try: mine, others = _apart(learn, listify(cbs))
         except Exception as e: raise TypeError(f'no copy can be made of the learner, {e!r}: '

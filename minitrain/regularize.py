@@ -6,7 +6,7 @@
 __all__ = ['WeightDecay', 'activation_penalty', 'ActivationRegularization', 'Mixup', 'EMA', 'SWA', 'AttributeScheduler']
 
 # %% ../nbs/09_regularize.ipynb #e365d3b0
-import difflib
+import copy, difflib
 from collections import deque
 from collections.abc import Callable
 import numpy as np
@@ -14,14 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from .callbacks import Callback, _predict
-from .core import check_whole, listify
+from .core import check_whole, copy_model, listify, refuse_names, seeded
 
 # %% ../nbs/09_regularize.ipynb #1236da74
 class WeightDecay(Callback):
     "Decoupled weight decay: before each step, weights that have a gradient shrink by the share lr·`wd`."
     _order = 30                           # when a step is certain, and the gradient final
-    def __init__(self, wd:float,          # λ: at rate lr a step leaves 1 − lr·λ of a weight
-                 which:Callable=None):    # `which(p)`: does parameter `p` decay? None: all do
+    def __init__(self, wd:float|None=None, # λ: at rate lr a step leaves 1 − lr·λ of a weight
+                 which:Callable|None=None, # `which(p)`: does parameter `p` decay? None: all do
+                 **kwargs):               # Other libraries' names are refused with ours
+        refuse_names(kwargs, 'WeightDecay', weight_decay='wd')
+        if wd is None: raise TypeError('wd is missing: give WeightDecay the λ of the decay')
         if not wd >= 0: raise ValueError(f'wd {wd!r}: give a number from 0 up')
         self.wd, self.which = wd, which
 
@@ -72,7 +75,8 @@ class ActivationRegularization(Callback):
 
     def after_loss(self):
         if self.in_train and (self.alpha or self.beta):
-            self.run.loss = self.loss + activation_penalty(self._h.float(), self.alpha, self.beta, self.dim)
+            h = self._h if self._h.dtype is torch.float64 else self._h.float()      # squares want the range
+            self.run.loss = self.loss + activation_penalty(h, self.alpha, self.beta, self.dim)
         self._h = None
 
     def after_fit(self):
@@ -84,8 +88,9 @@ class Mixup(Callback):
     "Trains on mixtures of two items, and on their losses mixed alike."
     _order = -70                          # when the inputs are on the device and transformed
     def __init__(self, alpha:float=.2,    # λ is drawn from Beta(α, α), one a batch; 0: off
-                 seed:int=0):             # Of λ and of who is mixed with whom
+                 seed:int|None=None):     # Of λ and of who is mixed with whom; drawn from PyTorch's generator where None
         if not alpha >= 0: raise ValueError(f'alpha {alpha!r}: give a number from 0 up')
+        if seed is None: seed = int(torch.randint(2**62, ())) if alpha else 0
         self.alpha, self.rng, self.lam = alpha, np.random.default_rng(check_whole('seed', seed, 0)), 1.
 
     def begin_batch(self):
@@ -117,29 +122,44 @@ class _Any(nn.Module):
         self.model = model
     def forward(self, xb): return _predict(self.model, xb)
 
+def _norms(model) -> dict: # {name: module}
+    return {k: m for k, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+
 class _Average(Callback):
     _order, only_looks, _multi = 40, True, None       # once the step is done
     def __init__(self, batches:int=20):   # The last ones are kept, for the statistics of batch norms
-        self.batches, self.kept, self._avg = check_whole('batches', batches, 1), (), None
+        self.batches, self.kept, self._avg, self._learning = check_whole('batches', batches, 1), (), None, ()
 
     def begin_fit(self):
-        self._avg = AveragedModel(self.model, multi_avg_fn=self._multi)
-        norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules())
-        self.kept = deque(maxlen=self.batches if norms else 0)
+        self._avg = AveragedModel(copy_model(self.model), multi_avg_fn=self._multi)
+        self.kept = deque(maxlen=self.batches if _norms(self.model) else 0)
 
     def after_pred(self):
-        if self.in_train: self.kept.append((self.xb,))
+        if not self.in_train or not self.kept.maxlen: return
+        self.kept.append((self.xb,))
+        self._learning = [k for k, m in _norms(self.model).items() if m.training]
 
     def after_step(self):
         if self._wanted(): self._avg.update_parameters(self.model)
 
     def after_fit(self):
-        if self.n_averaged and self.kept: update_bn(self.kept, _Any(self.averaged))
+        if self.n_averaged and self.kept: self._measure(self.averaged)
         self.kept = ()
+
+    def _measure(self, model):
+        "As `update_bn`, but batch norms that were kept in evaluation mode keep their statistics."
+        frozen = {k: m for k, m in _norms(model).items() if k not in self._learning}
+        kept = {k: copy.deepcopy(m.state_dict()) for k, m in frozen.items()}
+        with seeded(0): update_bn(self.kept, _Any(model))         # dropout draws: not from the training's numbers
+        for k, m in frozen.items(): m.load_state_dict(kept[k])
 
     @property
     def averaged(self) -> nn.Module:
-        "A model with the averaged weights; the learner's own is left as it is."
+        """A model with the averaged weights; the learner's own is left as it is.
+
+        Raises: ValueError as long as no weights were averaged."""
+        if not self.n_averaged:
+            raise ValueError(f'{type(self).__name__} has averaged no weights: ' + self._why_not())
         return self._avg.module
     @property
     def n_averaged(self) -> int:
@@ -161,16 +181,24 @@ class EMA(_Average):
         super().__init__(batches)
         self._multi = get_ema_multi_avg_fn(decay)
     def _wanted(self): return True
+    def _why_not(self): return 'no step was taken'
 
 class SWA(_Average):
     "Stochastic weight averaging: the mean of the weights after every `every`-th step, from `start` on."
     def __init__(self, start:float=.75,   # Share of the training after which it begins
-                 every:int=1,             # Steps
+                 every:int=1,             # Steps, counted from there
                  batches:int=20):         # The last ones, kept to compute the statistics of batch norms anew
         if not 0 <= start < 1: raise ValueError(f'start {start!r}: give a share from 0 to below 1')
         super().__init__(batches)
-        self.start, self.every = start, check_whole('every', every, 1)
-    def _wanted(self): return self.n_epochs >= self.start*self.epochs and self.n_step % self.every == 0
+        self.start, self.every, self._steps = start, check_whole('every', every, 1), 0
+    def begin_fit(self):
+        super().begin_fit()
+        self._steps = 0
+    def _wanted(self):
+        if self.n_epochs < self.start*self.epochs: return False
+        self._steps += 1
+        return self._steps % self.every == 0
+    def _why_not(self): return f'{self._steps} steps were taken from start={self.start} on, and every={self.every}'
 
 # %% ../nbs/09_regularize.ipynb #5686bf18
 class AttributeScheduler(Callback):
