@@ -1,5 +1,5 @@
 "The claims as a whole: the command as a process, and wrong constants put into the package by hand."
-import fcntl, json, os, pty, re, signal, struct, subprocess, sys, termios, time
+import fcntl, json, os, pty, re, signal, struct, subprocess, sys, termios
 from pathlib import Path
 import pytest
 from minitrain.ledger import claim_notebooks, power, read_ledger
