@@ -12,7 +12,7 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'gain', 'kaiming2', 'stats', 'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_', 'SGD',
            'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls',
            'log_softmax', 'logsumexp', 'nll', 'validate', 'EVENTS', 'STATE', 'AvgStats', 'AvgStatsCallback', 'Callback',
-           'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'get_preds', 'is_summed',
+           'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'get_preds', 'is_summed', 'loader_apart',
            'loader_length', 'metric_names', 'Pairs', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder',
            'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func',
            'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find',
@@ -44,7 +44,7 @@ from .scaling import FixupBlock, InitReport, fixup_, init_report, lsuv_
 from .minibatch import (SGD, DataLoader, Dataset, Flatten, Optimizer, Sampler, accuracy, collate,
                                  fit, get_dls, log_softmax, logsumexp, nll, validate)
 from .callbacks import (EVENTS, STATE, AvgStats, AvgStatsCallback, Callback, DataBunch, Learner,
-                                 Runner, TrainEvalCallback, get_model, get_preds, is_summed, loader_length,
+                                 Runner, TrainEvalCallback, get_model, get_preds, is_summed, loader_apart, loader_length,
                                  metric_names)
 from .learner import Pairs, predict, synth_learner
 from .anneal import (ParamScheduler, Recorder, annealer, combine_scheds, cos_1cycle_anneal,
@@ -74,7 +74,7 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit',
          'get_dls', 'log_softmax', 'logsumexp', 'nll', 'validate', 'EVENTS', 'STATE', 'AvgStats',
          'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback',
-         'get_model', 'get_preds', 'is_summed', 'loader_length', 'metric_names', 'Pairs', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder',
+         'get_model', 'get_preds', 'is_summed', 'loader_apart', 'loader_length', 'metric_names', 'Pairs', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder',
          'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func',
          'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values',
          'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad',

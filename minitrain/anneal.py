@@ -26,12 +26,18 @@ def get_model_func(lr:float=.5) -> Callable: # Learning rate
     return functools.partial(get_model, lr=lr)
 
 # %% ../nbs/05_anneal.ipynb #b2f783f7
+class _Schedule(functools.partial):
+    "A function of the position that is pickled as the call that made it."
+    def __reduce__(self): return self.make, self.args
+
 def annealer(f:Callable) -> Callable: # `f(start, end, pos)`
     "Make of `f` a function of start and end that returns a schedule, a function of `pos`."
     @functools.wraps(f)
     def make(start, end):
         f(start, end, 0.)                 # what can't work should fail now
-        return functools.partial(f, start, end)
+        sched = _Schedule(f, start, end)
+        sched.make = make
+        return sched
     sig = inspect.signature(f)
     make.__signature__ = sig.replace(parameters=list(sig.parameters.values())[:2], return_annotation=Callable)
     return make
@@ -91,13 +97,13 @@ def combine_scheds(pcts,           # Share of the fit that each takes; they sum 
     pieces = [(p, f) for p, f in zip(pcts, scheds) if p > 0]           # one of length 0 is never met
     ends = list(accumulate(p for p, _ in pieces))
     ends[-1] = 1.
-    starts = [0., *ends[:-1]]
-    def combined(pos:float) -> float:
-        pos = float(pos)
-        if not 0 <= pos <= 1: raise ValueError(f'position {pos}: give a number in [0, 1]')
-        i = min(bisect.bisect_right(ends, pos), len(ends) - 1)
-        return pieces[i][1]((pos - starts[i])/(ends[i] - starts[i]))
-    return combined
+    return functools.partial(_combined, pieces, [0., *ends[:-1]], ends)
+
+def _combined(pieces, starts, ends, pos:float) -> float:
+    pos = float(pos)
+    if not 0 <= pos <= 1: raise ValueError(f'position {pos}: give a number in [0, 1]')
+    i = min(bisect.bisect_right(ends, pos), len(ends) - 1)
+    return pieces[i][1]((pos - starts[i])/(ends[i] - starts[i]))
 
 # %% ../nbs/05_anneal.ipynb #d86df1d8
 def _now(lr):
@@ -200,6 +206,17 @@ def _params_of(part) -> list: # A module, a parameter, or several of either
     if isinstance(part, nn.Module): return list(part.parameters())
     return [p for o in part for p in _params_of(o)]
 
+def _without_tied(model, parts) -> dict:
+    "A parameter that the model itself has under several names stays in the first part that has it."
+    uses = [id(p) for _, p in model.named_parameters(remove_duplicate=False)]
+    tied, seen, res = {i for i in uses if uses.count(i) > 1}, set(), {}
+    for name, params in parts.items():
+        res[name] = []
+        for p in params:
+            if id(p) not in seen: res[name].append(p)
+            if id(p) in tied: seen.add(id(p))
+    return res
+
 def layer_groups(model:nn.Module,
                  splitter:Callable=_children, # `splitter(model)` → {name: part}, or a list of parts; a part
                                               # is a module, a parameter, or a list of either
@@ -207,7 +224,8 @@ def layer_groups(model:nn.Module,
     "A parameter group for each part of `model`, by default for each child: for an optimiser."
     parts = splitter(model)
     if not isinstance(parts, Mapping): parts = {f'group {i}': part for i, part in enumerate(parts)}
-    groups = [dict(params=p, name=name) for name, part in parts.items() if (p := _params_of(part))]
+    parts = _without_tied(model, {name: _params_of(part) for name, part in parts.items()})
+    groups = [dict(params=p, name=name) for name, p in parts.items() if p]
     if not groups: raise ValueError(f'{type(model).__name__} has no parameters: there is nothing to group')
     ids, names = [id(p) for g in groups for p in g['params']], dict(model.named_parameters())
     wrong = [k for k, p in names.items() if ids.count(id(p)) != 1]

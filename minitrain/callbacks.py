@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['EVENTS', 'STATE', 'DataBunch', 'Learner', 'get_model', 'Callback', 'TrainEvalCallback', 'loader_length', 'Runner',
-           'is_summed', 'metric_names', 'AvgStats', 'AvgStatsCallback', 'get_preds']
+           'is_summed', 'metric_names', 'AvgStats', 'AvgStatsCallback', 'loader_apart', 'get_preds']
 
 # %% ../nbs/04_callbacks.ipynb #6f281a06
-import difflib, re
+import copy, difflib, re
 from contextlib import contextmanager
 from functools import partial
 from itertools import count, islice
@@ -15,6 +15,7 @@ from operator import attrgetter
 from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
+from torch.utils.data import RandomSampler
 from .core import camel2snake, check_whole, items_in, listify, map_tensors
 from .minibatch import SGD
 
@@ -76,7 +77,7 @@ class Callback():
     "Base of callbacks: the runner's state can be read on `self` and set on `self.run`."
     _order = 0                            # smaller goes first; equal ones as they were added
     _orders = {}                          # {event: order}, where it differs from `_order`
-    not_with = {}                         # {name of a callback that can't work beside this one: why}
+    not_with = {}                         # {a class, a name, or a function of the other callback: why they can't work together}
     def set_runner(self, run): self.run = run
 
     @property
@@ -144,10 +145,16 @@ def _check_callback(cb):
         raise TypeError(f'{cb!r} is no callback: it has no method named after an event, {", ".join(EVENTS)}' +
                         ('; a function that makes one goes into cb_funcs' if callable(cb) else ''))
 
+def _why_not(cb, other, their_name) -> str:
+    "What `cb.not_with` says of `other`: by its class, its name, or a function of it."
+    for k, why in (getattr(cb, 'not_with', None) or {}).items():
+        if their_name == k if isinstance(k, str) else isinstance(other, k) if isinstance(k, type) else k(other): return why
+    return ''
+
 def _check_pairs(name, cb, others): # `others`: {name: callback}
     "Refuse a pair of which one says that it can't work beside the other."
     for their_name, other in others.items():
-        why = getattr(cb, 'not_with', {}).get(their_name) or getattr(other, 'not_with', {}).get(name)
+        why = _why_not(cb, other, their_name) or _why_not(other, cb, name)
         if why: raise ValueError(f'{name!r} and {their_name!r} can not work together: {why}')
 
 def _introduce(cb, run):
@@ -168,6 +175,15 @@ def loader_length(dl) -> int:
     except TypeError as e:
         raise ValueError(f'the loader {type(dl).__name__} has no length, which schedules and averages need: '
                          'give one of a data set with a length, or a list of batches, list(islice(dl, n))') from e
+
+def _tell_epoch(dl, epoch:int):
+    "A shuffled loader takes the order of `epoch`, where it can be told; else it is refused."
+    sampler = getattr(dl, 'sampler', None)
+    tell = getattr(dl, 'set_epoch', None) or getattr(sampler, 'set_epoch', None)
+    if tell is not None: tell(epoch)
+    elif isinstance(sampler, RandomSampler):
+        raise ValueError('start is given, and a RandomSampler forgets the order that it had: give the loader of '
+                         'minitrain, or a sampler with set_epoch')
 
 def _wrong_length(dl, n) -> str:
     return f'the loader says that it has {len(dl)} batches, and yielded {n}: its __len__ and its __iter__ must agree'
@@ -193,7 +209,9 @@ def _made_by(cb_func):
 class _Events:
     "Sends events to callbacks; their handlers are found and ordered when a fit starts, not in a step."
     def add_cb(self, cb):
-        "Add callback `cb`; during a fit it sees the events from the next one on."
+        """Add callback `cb`; during a fit it begins at once, and sees the events from the next one on.
+
+        Raises: TypeError or ValueError of what is no callback, or can't be one beside the others."""
         _check_callback(cb)
         name = _name_of(cb)
         if name in self._names:
@@ -205,14 +223,30 @@ class _Events:
         self.cbs, self._names = [*self.cbs, cb], {**self._names, name: cb}
         setattr(self, name, cb)
         self._resolve()
+        if self.__dict__.get('_busy'): self._begin_late(cb)
+
+    def _begin_late(self, cb):
+        "In a fit: what it would have heard at the beginning."
+        try:
+            for event in ('begin_fit', 'begin_epoch')[:1 + self.in_train]:
+                if handler := getattr(cb, event, None):
+                    if handler(): raise ValueError(f'{_name_of(cb)!r} stops at {event}: it can not begin in the middle')
+        except BaseException:
+            self._take_out(cb)
+            raise
 
     def remove_cb(self, cb):
-        "Remove callback `cb`, one of `cbs`."
+        "Remove callback `cb`, one of `cbs`; during a fit it cleans up at once."
         names = [k for k, o in self._names.items() if o is cb]
         if not names: raise ValueError(f'{cb!r} is not one of the callbacks: {", ".join(self._names)}')
+        self._take_out(cb)
+        if self._busy and (handler := getattr(cb, 'after_fit', None)): handler()
+
+    def _take_out(self, cb):
+        (name,) = (k for k, o in self._names.items() if o is cb)
         self.cbs = [o for o in self.cbs if o is not cb]
-        delattr(self, names[0])
-        del self._names[names[0]]
+        delattr(self, name)
+        del self._names[name]
         self._resolve()
 
     def of_kind(self, kind:type) -> list:
@@ -306,6 +340,7 @@ class Runner(_Events):
         self.opt.zero_grad()                  # an interrupted fit may have left gradients
         if self('begin_fit'): return
         first, batch = self._place()          # again: a callback may have set another start
+        if tuple(self.start) != (0, 0): _tell_epoch(self.data.train_dl, first)
         for self.epoch in range(first, self.epochs):
             if self('begin_epoch'): self.stop = False
             else: self.all_batches(self.data.train_dl, batch)
@@ -494,10 +529,53 @@ def _evaluating(model):
     finally:
         for m, training in modes: m.training = training
 
+def loader_apart(dl, memo:dict): # As for `copy.deepcopy`
+    "A copy of the loader `dl` that counts for itself; the data are shared."
+    for shared in (getattr(dl, 'dataset', None), dl if isinstance(dl, (list, tuple)) else None):
+        memo[id(shared)] = shared
+    return copy.deepcopy(dl, memo)
+
+def _joined(parts:list):
+    "One after the other, along the first axis: tensors, or structures of them; of anything else a list."
+    first = parts[0]
+    if isinstance(first, Tensor): return torch.cat([o if o.dim() else o[None] for o in parts])
+    if first is None: return None
+    if isinstance(first, Mapping): return {k: _joined([o[k] for o in parts]) for k in first}
+    if isinstance(first, (tuple, list)) and not isinstance(first[0] if len(first) else '', str):
+        joined = [_joined(list(o)) for o in zip(*parts, strict=True)]
+        return type(first)(*joined) if hasattr(first, '_fields') else type(first)(joined)
+    return [v for o in parts for v in (o if isinstance(o, (tuple, list)) else [o])]
+
+class _KeepPreds(Callback):
+    _order = 1000                         # when all others have changed what they change
+    def __init__(self): self.pairs = []
+    def begin_epoch(self): return True    # no training
+    def after_pred(self):
+        self.pairs.append((map_tensors(Tensor.detach, self.pred), self.yb))
+        return True                       # and no loss
+
+class _NoStep: # in the optimiser's place
+    def __init__(self, opt): self.param_groups, self.state = getattr(opt, 'param_groups', []), {}
+    def zero_grad(self): pass
+
+def _acts_on_batch(cb) -> bool:
+    changes = any(callable(getattr(cb, e, None)) for e in ('begin_batch', 'after_pred'))
+    return changes and not getattr(cb, 'only_looks', False) and not isinstance(cb, TrainEvalCallback)
+
 def get_preds(learn:Learner,
-              dl=None,     # Batches; the validation loader where None
-             ) -> tuple:   # Predictions (n,...) and targets (n,...)
-    "Predictions of the model, in evaluation mode, for all of `dl`; each module's mode is put back."
-    with _evaluating(learn.model) as model:
-        pairs = [(_predict(model, xb), yb) for xb, yb in (learn.data.valid_dl if dl is None else dl)]
-    return tuple(map(torch.cat, zip(*pairs)))
+              dl=None,     # Batches of inputs and targets; the validation loader where None
+              cbs=None,    # The callbacks of training, `run.cbs`: copies of those that act on batches act here too
+             ) -> tuple:   # Predictions (n,...) and targets (n,...), of the structure that batches have
+    """Predictions of the model, in evaluation mode, for all of `dl`, as validation sees it.
+
+    Nothing is left behind: modes, gradients, generators and the loader's next order are as they were.
+    Raises: ValueError of a loader without batches, and of batches that are not inputs and targets."""
+    dl, keep = learn.data.valid_dl if dl is None else dl, _KeepPreds()
+    if dl is None: raise ValueError('there is no validation loader: give get_preds a loader, dl')
+    try: dl = loader_apart(dl, {})
+    except Exception: pass                # what can't be copied is used itself
+    mine = [copy.copy(cb) for cb in listify(cbs) if _acts_on_batch(cb)]
+    once = Learner(learn.model, _NoStep(learn.opt), learn.loss_func, DataBunch([None], dl))
+    with _evaluating(learn.model), torch.random.fork_rng(devices=[]): Runner([*mine, keep]).fit(1, once)
+    if not keep.pairs: raise ValueError('the loader has no batches: there is nothing to predict')
+    return tuple(map(_joined, zip(*keep.pairs)))

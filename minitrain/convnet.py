@@ -52,8 +52,9 @@ class DeviceCallback(Callback):
 # %% ../nbs/07_convnet.ipynb #c0003189
 def view_tfm(*size) -> Callable: # Shape of an item, for instance 1, 28, 28
     "A function that gives each item of a batch the shape `size`."
-    def view(xb): return xb.view(-1, *size)
-    return view
+    return partial(_view, size)
+
+def _view(size, xb): return xb.view(-1, *size)
 
 class BatchTransformXCallback(Callback):
     "Puts `tfm(xb)` in the place of each batch's inputs."

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from .callbacks import Callback
 from .core import check_whole, listify
+from .lr_find import LR_Find
+from .regularize import EMA, SWA, Mixup
 
 # %% ../nbs/11_gan.ipynb #fb347133
 def critic_loss(real:Tensor, # Logits of real items, any shape
@@ -89,10 +91,10 @@ class GANOptimizer():
 class GANTrainer(Callback):
     "Trains critic and generator of a `GANModule` in turns; its noise is its own, and the same in each fit."
     _order = -60                           # when the batch is what it will be, before all who look at it
-    not_with = dict(lr_find='the losses of two nets take turns, and neither has to fall',
-                    mixup='the mean of two conditions is none',
-                    **dict.fromkeys(('ema', 'swa'), 'batch norms are measured anew with batches of one kind, and '
-                                    'the two nets see different ones'))
+    not_with = {LR_Find: 'the losses of two nets take turns, and neither has to fall',
+                Mixup: 'the mean of two conditions is none',
+                **dict.fromkeys((EMA, SWA), 'batch norms are measured anew with batches of one kind, and '
+                                'the two nets see different ones')}
     def __init__(self, noise,              # Shape of an item's noise: a number, or several
                  n_critic:int=1,           # Steps of the critic before one of the generator
                  conditional:bool=True,    # Do both nets get the targets of the data?

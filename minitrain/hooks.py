@@ -10,9 +10,8 @@ from collections.abc import Callable
 from functools import partial
 import torch
 from torch import Tensor, nn
-from .callbacks import Callback, Learner, _evaluating, _predict
+from .callbacks import Callback, Learner, _evaluating, _predict, loader_apart
 from .core import check_whole, copy_model, seeded, tensors_in
-from .lr_find import _loader_apart
 
 # %% ../nbs/06_hooks.ipynb #aa7c7508
 class Hook():
@@ -229,7 +228,7 @@ def summary(model,       # Or a `Learner`
     "The layers of a model as they are called, with the shapes that they put out and their parameters."
     with seeded(0):
         if isinstance(model, Learner):
-            if xb is None: xb = next(iter(_loader_apart(model.data.train_dl, {})))[0]
+            if xb is None: xb = next(iter(loader_apart(model.data.train_dl, {})))[0]
             model = model.model
         if xb is None: raise ValueError('xb is None: give a batch of inputs, or a learner')
         rows = Summary()

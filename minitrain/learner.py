@@ -7,10 +7,9 @@ __all__ = ['synth_learner', 'Pairs', 'predict']
 
 # %% ../nbs/04a_learner.ipynb #8e8a83d1
 from collections.abc import Callable, Mapping
-import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
-from .callbacks import DataBunch, Learner, _evaluating, _from, _predict
+from .callbacks import DataBunch, Learner, _from, get_preds
 from .core import check_whole, seeded
 from .data import synth_data
 from .minibatch import SGD, Dataset, get_dls
@@ -49,17 +48,21 @@ class Pairs():
         return getattr(self.dl, k)
 
 # %% ../nbs/04a_learner.ipynb #2240dee4
-def _pieces(x, bs):
-    if isinstance(x, Tensor): return x.split(bs)
-    several = x.values() if isinstance(x, Mapping) else x
-    pieces = zip(*(v.split(bs) for v in several), strict=True)
-    return (dict(zip(x, o)) for o in pieces) if isinstance(x, Mapping) else pieces
+def _pieces(x, bs) -> list:
+    if isinstance(x, Tensor): return list(x.split(bs))
+    several = list(x.values() if isinstance(x, Mapping) else x)
+    sizes = {len(v) for v in several}
+    if len(sizes) > 1: raise ValueError(f'inputs of {", ".join(map(str, sorted(sizes)))} rows: give as many of each')
+    pieces = zip(*(v.split(bs) for v in several))
+    return [dict(zip(x, o)) for o in pieces] if isinstance(x, Mapping) else list(pieces)
 
 def predict(learn:Learner,
             x,            # Inputs, (n,...); several as a tuple or list, or as a dict by name
             bs:int=512,   # Items at a time
-           ) -> Tensor:   # (n,...)
-    "What the model says of `x`, in evaluation mode; each module's mode is put back."
+            cbs=None,     # The callbacks of training, as for `get_preds`
+           ):             # (n,...), or what structure the model puts out
+    """What the model says of `x`, as `get_preds` does of a loader.
+
+    Raises: ValueError where inputs differ in number, or there are none."""
     check_whole('bs', bs, 1)
-    with _evaluating(learn.model) as model:
-        return torch.cat([_predict(model, piece) for piece in _pieces(x, bs)])
+    return get_preds(learn, [(piece, None) for piece in _pieces(x, bs)], cbs)[0]

@@ -283,19 +283,33 @@ def _summary_writer():
                           "pip install 'minitrain[tensorboard]'") from e
     return SummaryWriter
 
+def _last_step(folder:Path) -> int:
+    "The largest step in the event files of `folder`; 0 where there are none."
+    if not [*folder.glob('events.out.tfevents.*')]: return 0
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    events = EventAccumulator(str(folder), size_guidance=dict(scalars=1))
+    events.Reload()
+    return max((e.step for tag in events.Tags()['scalars'] for e in events.Scalars(tag)), default=0)
+
 class TensorBoardCallback(_Logger):
-    "Writes loss, rates, averages, and histograms if asked, to TensorBoard's files in the folder `log_dir`."
+    "Writes loss, rates, averages, and histograms if asked, to TensorBoard's files in `log_dir`; a second fit goes on behind the first."
     def __init__(self, log_dir,
                  every:int=10,                # Training batches; to log one waits for the device, once
                  histograms:bool=False):      # Of each parameter, at the end of each epoch
         self.log_dir, self.every, self.histograms = Path(log_dir), check_whole('every', every, 1), histograms
-        self.name, self._open = _name_with('tensor_board', self.log_dir), None
+        self.name, self._open, self._offset = _name_with('tensor_board', self.log_dir), None, 0
         _summary_writer()                     # fails now, if it has to
 
     def begin_epoch(self):                    # not at begin_fit: others may still set where it starts
-        if self._open is None: self._open = _summary_writer()(self.log_dir, purge_step=self.n_iter + 1)
+        if self._open is not None: return
+        on = self.n_iter > 0                  # a fit that goes on replaces what came after; a new one is added
+        self._offset = self._offset if on else _last_step(self.log_dir)
+        self._open = _summary_writer()(self.log_dir, purge_step=self._step + 1 if on else None)
 
-    def _scalar(self, tag, value): self._open.add_scalar(tag, value, self.n_iter)
+    @property
+    def _step(self) -> int: return self._offset + self.n_iter
+
+    def _scalar(self, tag, value): self._open.add_scalar(tag, value, self._step)
 
     def after_batch(self):
         if not self.in_train or self.n_iter % self.every: return
@@ -309,7 +323,7 @@ class TensorBoardCallback(_Logger):
         for name, value in averages.items():
             if value is not None: self._scalar(name.replace('_', '/', 1), value)
         for name, p in self.model.named_parameters() if self.histograms else ():
-            if p.numel(): self._open.add_histogram(f'parameters/{name}', p.detach(), self.n_iter)
+            if p.numel(): self._open.add_histogram(f'parameters/{name}', p.detach(), self._step)
         self._open.flush()
 
     def after_fit(self):

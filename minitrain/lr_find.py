@@ -7,14 +7,15 @@ __all__ = ['LR_Find', 'lr_find']
 
 # %% ../nbs/05b_lr_find.ipynb #ec804579
 import copy
-from .callbacks import Callback, DataBunch, Learner, Runner, loader_length
+from .anneal import ParamScheduler
+from .callbacks import Callback, DataBunch, Learner, Runner, loader_apart, loader_length
 from .core import check_whole, draw, hide_hooks, listify, seeded
 
 # %% ../nbs/05b_lr_find.ipynb #92376de1
 class LR_Find(Callback):
     "Raises every group's rate from batch to batch; ends after `max_iter`, or when the loss runs away."
     _order = 1                        # as `ParamScheduler`, which it can't be beside
-    not_with = {'param_scheduler_lr': 'both set the rate'}
+    not_with = {lambda cb: isinstance(cb, ParamScheduler) and cb.pname == 'lr': 'both set the rate'}
     def __init__(self, max_iter:int=100,    # Training batches
                  min_lr:float=1e-5,         # Rate of the first batch
                  max_lr:float=10.,          # Rate of the last
@@ -86,16 +87,10 @@ class LR_Find(Callback):
         return ax
 
 # %% ../nbs/05b_lr_find.ipynb #d81e6a15
-def _loader_apart(dl, memo:dict): # As for `copy.deepcopy`
-    "A copy of the loader `dl` that counts for itself; the data are shared."
-    for shared in (getattr(dl, 'dataset', None), dl if isinstance(dl, (list, tuple)) else None):
-        memo[id(shared)] = shared
-    return copy.deepcopy(dl, memo)
-
 def _apart(learn, cbs) -> tuple:
     "Copies of `learn` and `cbs`, with a loader of their own; the data are shared."
     memo = {id(cb.run): Runner() for cb in cbs if getattr(cb, 'run', None)}
-    memo[id(learn.data)] = DataBunch(_loader_apart(learn.data.train_dl, memo), None)
+    memo[id(learn.data)] = DataBunch(loader_apart(learn.data.train_dl, memo), None)
     hide_hooks(learn.model, memo)
     return copy.deepcopy((learn, cbs), memo)
 

@@ -46,6 +46,9 @@ def accuracy(out:Tensor, # Scores, (n,c)
     if out.shape[:-1] != yb.shape:
         raise ValueError(f'accuracy of scores {tuple(out.shape)} for targets {tuple(yb.shape)}: '
                          'want (n,c) and (n,)')
+    if out.shape[-1] == 1:
+        raise ValueError('accuracy of one score a row: its largest is always the first. Of one logit take '
+                         '((out[:, 0] > 0) == yb).float().mean()')
     return (out.argmax(-1) == yb).float().mean()
 
 # %% ../nbs/03_minibatch_training.ipynb #12f42907
@@ -163,6 +166,9 @@ class Dataset():
         if len(x) != len(y):
             raise ValueError(f'{len(x)} inputs and {len(y)} targets: give one target for each input')
         if len(x) == 0: raise ValueError('an empty data set (0 items): give at least one')
+        for name, o in (('x', x), ('y', y)):
+            if hasattr(o, 'iloc'):            # of pandas: x[i] would look for a label, not a place
+                raise TypeError(f'{name} is a {type(o).__name__}, indexed by labels: give torch.tensor({name}.to_numpy())')
         self.x, self.y = x, y
 
     def __len__(self): return len(self.x)
@@ -201,6 +207,10 @@ class Sampler():
         self.epoch, self.device = 0, getattr(ds, 'device', None)
 
     def __len__(self): return self.n//self.bs if self.drop_last else -(-self.n//self.bs)
+
+    def set_epoch(self, epoch:int): # From 0
+        "Let the next `iter` be that epoch."
+        self.epoch = check_whole('epoch', epoch, 0)
 
     def order(self, epoch:int) -> Tensor: # (n,), int64
         "The order of the items in `epoch`."
@@ -254,6 +264,12 @@ class DataLoader():
     batch_size = property(lambda self: self.bs)
     def __len__(self): return len(self.batches)
     def __iter__(self): return self.iter_from(0)
+
+    def set_epoch(self, epoch:int): # From 0
+        "Let the next `iter` be that epoch."
+        tell = getattr(self.batches, 'set_epoch', None) or getattr(getattr(self.batches, 'sampler', None), 'set_epoch', None)
+        if tell is not None: tell(epoch)
+        self.passes = epoch
 
     def iter_from(self, start:int): # Batches of this epoch that are left out at its beginning
         "The next epoch from batch `start` on; what is left out is never fetched."

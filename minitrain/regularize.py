@@ -9,6 +9,7 @@ __all__ = ['WeightDecay', 'activation_penalty', 'ActivationRegularization', 'Mix
 import copy, difflib
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -173,13 +174,15 @@ class _Average(Callback):
         "Go on where `state_dict` was taken."
         self._avg.load_state_dict(state_dict)
 
+def _lerp(decay, averages, params, n): get_ema_multi_avg_fn(decay)(averages, params, n)
+
 class EMA(_Average):
     "Moving average of the weights: after each step avg ← `decay`·avg + (1 − `decay`)·weights."
     def __init__(self, decay:float=.99,   # From 0, the last weights, to below 1
                  batches:int=20):         # For batch norms, see `SWA`
         if not 0 <= decay < 1: raise ValueError(f'decay {decay!r}: give a number from 0 to below 1')
         super().__init__(batches)
-        self._multi = get_ema_multi_avg_fn(decay)
+        self._multi = partial(_lerp, decay)
     def _wanted(self): return True
     def _why_not(self): return 'no step was taken'
 
