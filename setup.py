@@ -2,11 +2,18 @@
 from configparser import ConfigParser
 from pathlib import Path
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
 config = ConfigParser(delimiters=['='])
 config.read(here/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
+
+class BuildWithLedger(build_py):
+    "The ledger goes into the package, where `importlib.resources` finds it; a checkout reads its own."
+    def run(self):
+        super().run()
+        if not self.editable_mode: self.copy_file(str(here/'results'/'claims.json'), str(Path(self.build_lib)/cfg['lib_path']))
 
 setup(
     name=cfg['lib_name'],
@@ -21,7 +28,7 @@ setup(
     license='Apache-2.0',
     license_files=['LICENSE'],
     packages=[cfg['lib_path']],
-    data_files=[('share/minitrain', ['results/claims.json'])],
+    cmdclass=dict(build_py=BuildWithLedger),
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
     extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'bench', 'tensorboard')},

@@ -16,10 +16,21 @@ from .callbacks import Callback, DataBunch, Learner, get_model
 from .core import check_whole, draw, listify
 
 # %% ../nbs/05_anneal.ipynb #9d3ad26d
-def create_learner(model_func:Callable,  # `model_func(data)` → model and optimiser
-                   loss_func, data:DataBunch) -> Learner:
-    "A learner with a new model."
-    return Learner(*model_func(data), loss_func, data)
+def create_learner(model_func:Callable,  # `model_func(data)` → model and optimiser, or a model alone
+                   loss_func, data:DataBunch,
+                   opt_func:Callable|None=None, # Of a model alone: `opt_func(params, lr=lr)`
+                   lr:float|None=None) -> Learner: # Its learning rate
+    """A learner with a new model.
+
+    Raises: ValueError where a model comes without an optimiser, or with one too many."""
+    made = model_func(data)
+    if type(made) in (tuple, list) and len(made) == 2:     # a Sequential of two layers is a model
+        if opt_func is not None: raise ValueError('model_func makes an optimiser too: leave opt_func out')
+        return Learner(*made, loss_func, data)
+    if opt_func is None or lr is None:
+        raise ValueError(f'model_func makes a {type(made).__name__} alone: give opt_func and lr too, '
+                         'as create_learner(f, loss_func, data, SGD, .1)')
+    return Learner(made, opt_func(made.parameters(), lr=lr), loss_func, data)
 
 def get_model_func(lr:float=.5) -> Callable: # Learning rate
     "`get_model` at the rate `lr`."
@@ -59,7 +70,9 @@ def sched_no(start:float, end:float, pos:float) -> float:
 
 @annealer
 def sched_exp(start:float, end:float, pos:float) -> float:
-    "From `start` to `end` by a constant factor a step; both above 0, or both below."
+    """From `start` to `end` by a constant factor a step; both above 0, or both below.
+
+    Raises: ValueError where the ends have two signs, or one is 0."""
     if start*end <= 0:
         raise ValueError(f'sched_exp from {start} to {end}: a factor never crosses zero; give both one sign')
     return start*(end/start)**pos
@@ -88,7 +101,9 @@ def plot_sched(sched, # A schedule, or {name: schedule}
 # %% ../nbs/05_anneal.ipynb #87a06cd2
 def combine_scheds(pcts,           # Share of the fit that each takes; they sum to 1
                    scheds) -> Callable: # As many schedules, in order
-    "One schedule of several: each runs from 0 to 1 over its own share."
+    """One schedule of several: each runs from 0 to 1 over its own share.
+
+    Raises: ValueError of shares that are too few or too many, below 0, or do not sum to 1."""
     pcts, scheds = [float(p) for p in listify(pcts)], listify(scheds)
     if len(pcts) != len(scheds):
         raise ValueError(f'{len(pcts)} shares {pcts} for {len(scheds)} schedules: give one each')
@@ -162,7 +177,10 @@ class Recorder(Callback):
 
 # %% ../nbs/05_anneal.ipynb #3ea53753
 class ParamScheduler(Callback):
-    "Sets the hyper-parameter `pname` of the optimiser before each training batch."
+    """Sets the hyper-parameter `pname` of the optimiser before each training batch.
+
+    Raises: TypeError of a schedule that is no function; at the start of a fit ValueError of a
+    hyper-parameter that the optimiser lacks, or a wrong number of schedules."""
     _order = 1                         # after those that change the optimiser or its groups
     def __init__(self, pname:str,   # For instance `'lr'`, `'momentum'`, `'weight_decay'`
                  sched_func):       # Function of the position in [0,1], or a list, one for each group
@@ -221,7 +239,9 @@ def layer_groups(model:nn.Module,
                  splitter:Callable=_children, # `splitter(model)` → {name: part}, or a list of parts; a part
                                               # is a module, a parameter, or a list of either
                 ) -> list: # Dicts with 'params' and 'name'
-    "A parameter group for each part of `model`, by default for each child: for an optimiser."
+    """A parameter group for each part of `model`, by default for each child: for an optimiser.
+
+    Raises: ValueError where a parameter is in no part or in several, or there is none."""
     parts = splitter(model)
     if not isinstance(parts, Mapping): parts = {f'group {i}': part for i, part in enumerate(parts)}
     parts = _without_tied(model, {name: _params_of(part) for name, part in parts.items()})

@@ -40,7 +40,9 @@ def measure_one(name:str,     # One of `CONTENDERS`
                 start:float,  # When the process was started, seconds since 1970
                 data:str,     # A file of four tensors, by `torch.save`
                 tiny:bool=True) -> dict:
-    "All figures of one contender, in this process, which should be a fresh one."
+    """All figures of one contender, in this process, which should be a fresh one.
+
+    Raises: RuntimeError with what the process said where it fails."""
     import torch
     before = time.perf_counter()
     if name.startswith('by_hand') or name in ('pytorch', 'lesson'): imported = 0.
@@ -107,8 +109,8 @@ def measure_all(names:list,         # Of `CONTENDERS`, each installed
                 turns:int=11,       # Those in `runs` included
                 tiny:bool=True,     # The tiny model too?
                 races:int=20,       # How often each recipe is run
-                runs:dict=None,     # As it was given to `keep`: go on from there
-                keep:Callable=None, # Given {name: list of what `measure_one` returns} after each turn
+                runs:dict|None=None,     # As it was given to `keep`: go on from there
+                keep:Callable|None=None, # Given {name: list of what `measure_one` returns} after each turn
                ) -> tuple:          # The same of all turns, what `measure_recipes` returns
     "Each in a fresh process, one after the other, over and over."
     import torch
@@ -257,7 +259,7 @@ def _round(out:Path, names:list, turns:int) -> dict: # The record
     print(f'written: {out}/speed.json, speed.png', file=sys.stderr)
     return record
 
-def bench_main(argv:list=None): # Arguments; those of the command line where None
+def bench_main(argv:list|None=None): # Arguments; those of the command line where None
     "The command `minitrain_bench`."
     parser = argparse.ArgumentParser(description='Time the same training with this library, by hand and with '
                                      'every peer that is installed, in turn.')

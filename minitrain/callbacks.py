@@ -24,7 +24,7 @@ class DataBunch():
     "A training and a validation loader, and the number of classes."
     def __init__(self, train_dl,
                  valid_dl,       # None: train without validation
-                 c:int=None):    # Classes, if there are any; then every target must lie in [0,c)
+                 c:int|None=None):    # Classes, if there are any; then every target must lie in [0,c)
         self.train_dl, self.valid_dl, self.c = train_dl, valid_dl, c
         if c is None: return
         self.c = check_whole('c', c, 1)
@@ -51,7 +51,9 @@ def get_model(data:DataBunch,
               lr:float=.5, # Learning rate
               nh:int=50,   # Hidden units
              ) -> tuple:   # Model and optimiser
-    "The lesson's net, two linear layers and a ReLU, for rows of numbers, with `SGD`."
+    """The lesson's net, two linear layers and a ReLU, for rows of numbers, with `SGD`.
+
+    Raises: ValueError of inputs that are no rows of numbers, or an unknown number of classes."""
     x = data.train_ds.x
     if x.dim() != 2:
         raise ValueError(f'inputs of shape {tuple(x.shape)}: get_model wants rows of numbers, (n,m)')
@@ -306,7 +308,10 @@ class _Events:
 
 # %% ../nbs/04_callbacks.ipynb #2a0d10fc
 class Runner(_Events):
-    "The training loop. At each event it asks its callbacks; what they replace on it is what it goes on with."
+    """The training loop. At each event it asks its callbacks; what they replace on it is what it goes on with.
+
+    Raises: ValueError of epochs, `start` or loaders that can't be; RuntimeError of a fit inside a
+    fit. What a callback, the model or the loss raises comes with a note of where it was."""
     def __init__(self,
                  cbs=None,       # Callbacks: one or several; each is an attribute under its name
                  cb_funcs=None): # Classes or functions that make one
@@ -443,7 +448,7 @@ class AvgStats():
     most = 256                           # batches that wait to be summed: bounds the memory
     def __init__(self, metrics,      # Functions of (pred, yb) that return a batch's mean: one or several
                  in_train:bool,      # For the name
-                 count:Callable=None): # `count(xb, yb)`: how much a batch counts, tokens for instance; None: items
+                 count:Callable|None=None): # `count(xb, yb)`: how much a batch counts, tokens for instance; None: items
         self.metrics, self.in_train, self.weigh = listify(metrics), in_train, count
         self.reset()
 
@@ -499,7 +504,7 @@ class AvgStatsCallback(Callback):
     only_looks = True                          # changes nothing: may be called once the step is done
     def __init__(self, metrics,                # As for `AvgStats`
                  log:Callable=print,           # Called with each line
-                 count:Callable=None):         # As for `AvgStats`
+                 count:Callable|None=None):         # As for `AvgStats`
         self.train_stats, self.valid_stats = AvgStats(metrics, True, count), AvgStats(metrics, False, count)
         self.log = log
         self.done = False                      # with the epoch whose averages these are?

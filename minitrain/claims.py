@@ -137,7 +137,7 @@ class Claims():
               draw,     # draw(of) → a number, a bool or a tensor
               of,       # What is under test
               expected, # The same, to the last bit
-              lesson:float=None, mutants:dict=None, survivors:dict=None):
+              lesson:float|None=None, mutants:dict|None=None, survivors:dict|None=None):
         "An identity: no tolerance. Of tensors, the largest difference is kept."
         def differences(of, n):
             got = draw(of)
@@ -159,8 +159,8 @@ class Claims():
                fresh:int=640, # Draws of a check: a multiple of 64, or from 32 to 63
                lesson=None, # The lesson's figure, or figures by name
                within=None, # Range in which the sentence puts a draw, or ranges by name
-               mutants:dict=None,   # Wrong versions of `of`, by name
-               survivors:dict=None, # Of those, the ones that can't be caught, and why
+               mutants:dict|None=None,   # Wrong versions of `of`, by name
+               survivors:dict|None=None, # Of those, the ones that can't be caught, and why
               ):
         "The mean follows from a formula."
         def count(x, row, name): return count_theory(x, _pick(expected, name))
@@ -168,7 +168,7 @@ class Claims():
                                    mutants, survivors, expected=expected))
 
     def empirical(self, id:str, sentence:str, draw, of, n:int=10_000, fresh:int=64, lesson=None, within=None,
-                  mutants:dict=None, survivors:dict=None,
+                  mutants:dict|None=None, survivors:dict|None=None,
                   recorded=None,   # What `draw(of, n)` returned elsewhere: a recording takes it instead
                   far:bool=False,  # One or two fresh draws: refute only what is far out, see `count_far`
                   tries:int=20,    # Of each mutant, at a recording
@@ -180,7 +180,7 @@ class Claims():
 
     def paired(self, id:str, sentence:str, draw,
                of:tuple, # What is to be better, and than what; a mutant is a pair too
-               n:int=100, fresh:int=64, lesson=None, mutants:dict=None, survivors:dict=None, tries:int=20):
+               n:int=100, fresh:int=64, lesson=None, mutants:dict|None=None, survivors:dict|None=None, tries:int=20):
         "Draws from the first of the two `of` are greater than the second's, from the same seed."
         def differences(of, n):
             seed = torch.randint(2**32, (1,)).item()
@@ -279,8 +279,8 @@ def _failure(row, x, count, seed):
 
 # %% ../nbs/01a_claims.ipynb #daa2a56f
 def plot_draws(draws:dict,       # Columns of draws by name; one axes each
-               lesson:dict=None, # Figures by name
-               title:str='', xlabels:dict=None, # By name, with units; the names where None
+               lesson:dict|None=None, # Figures by name
+               title:str='', xlabels:dict|None=None, # By name, with units; the names where None
                size:tuple=(2.6, 2)): # Of one axes, inches
     "Histograms of draws, the lesson's figures marked; returns the axes."
     import matplotlib.pyplot as plt
@@ -300,7 +300,9 @@ def plot_draws(draws:dict,       # Columns of draws by name; one axes each
 
 # %% ../nbs/01a_claims.ipynb #69917e13
 class Comparison():
-    "Differences, A's value less B's on the same seed, with what can be said of them."
+    """Differences, A's value less B's on the same seed, with what can be said of them.
+
+    Raises: ValueError of samples that are no pairs, or too few for an interval."""
     def __init__(self, a:list, b:list, seeds:list, names:tuple=('A', 'B')):
         self.a, self.b, self.seeds, self.names = a, b, seeds, names
         self.differences = [x - y for x, y in zip(a, b)]
@@ -349,7 +351,7 @@ class Comparison():
 def compare(recipe_a, # recipe(seed) → a number; what it draws comes from the seed
             recipe_b, # The same
             n:int=20, # Pairs
-            seed:int=None,         # Of the first pair; the others follow. Drawn where None
+            seed:int|None=None,         # Of the first pair; the others follow. Drawn where None
             names:tuple=('A', 'B'),
            ) -> Comparison:
     "Run two recipes on the same `n` seeds."

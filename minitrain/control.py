@@ -102,10 +102,12 @@ class EarlyStopping(Callback):
 
 # %% ../nbs/08_control.ipynb #30fd46a2
 class GradientClipping(Callback):
-    "Clips the gradient's norm, or its values, before the step; notes the norm that it had."
+    """Clips the gradient's norm, or its values, before the step; notes the norm that it had.
+
+    Raises: ValueError unless one limit, above 0, is given."""
     _order = 22                           # after unscaling; not at all where no step follows
-    def __init__(self, max_norm:float=None,  # Of all parameters together; with inf it is only noted
-                 max_value:float=None):      # Or: of each component
+    def __init__(self, max_norm:float|None=None,  # Of all parameters together; with inf it is only noted
+                 max_value:float|None=None):      # Or: of each component
         if (max_norm is None) == (max_value is None): raise ValueError('give either max_norm or max_value')
         limit = max_value if max_norm is None else max_norm
         if not limit > 0: raise ValueError(f'clipping to {limit!r}: give a number above 0')

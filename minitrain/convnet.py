@@ -33,7 +33,9 @@ def best_device() -> torch.device:
     return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
 
 class DeviceCallback(Callback):
-    "Trains on `device`: moves the model and what the optimiser remembers there, and each batch."
+    """Trains on `device`: moves the model and what the optimiser remembers there, and each batch.
+
+    Raises: ValueError of a device that is not there."""
     _order = -90                          # before whoever looks at the batch
     def __init__(self, device=None): # For instance `'cuda'`, `'cuda:1'`, `'mps'`; None: the best there is
         self.device = best_device() if device is None else torch.device(device)
@@ -57,7 +59,9 @@ def view_tfm(*size) -> Callable: # Shape of an item, for instance 1, 28, 28
 def _view(size, xb): return xb.view(-1, *size)
 
 class BatchTransformXCallback(Callback):
-    "Puts `tfm(xb)` in the place of each batch's inputs."
+    """Puts `tfm(xb)` in the place of each batch's inputs.
+
+    Raises: TypeError of a `tfm` that is no function."""
     _order = -80                          # when they are on the device
     def __init__(self, tfm:Callable,      # Function of the inputs; what it draws should be its own
                  train_only:bool=False):  # Leave validation as it is, as for augmentation?
@@ -80,9 +84,9 @@ mnist_view = view_tfm(1, 28, 28)
 # %% ../nbs/07_convnet.ipynb #805d0d63
 class GeneralRelu(nn.Module):
     "A ReLU that may leak, be moved down, and have a largest value."
-    def __init__(self, leak:float=None, # Slope below 0; None: 0
-                 sub:float=None,        # Is subtracted from what comes out
-                 maxv:float=None):      # Upper limit, after that
+    def __init__(self, leak:float|None=None, # Slope below 0; None: 0
+                 sub:float|None=None,        # Is subtracted from what comes out
+                 maxv:float|None=None):      # Upper limit, after that
         super().__init__()
         self.leak, self.sub, self.maxv = leak, sub, maxv
 
@@ -119,7 +123,9 @@ def get_cnn_model(data:DataBunch,
                   layer:Callable=conv_layer, # `layer(ni, nf, ks, **kwargs)`
                   ni:int=1,      # Channels of the images
                   **kwargs) -> nn.Sequential: # For `layer`
-    "Convolutions that halve the image each, the average of what is left, and a linear layer."
+    """Convolutions that halve the image each, the average of what is left, and a linear layer.
+
+    Raises: ValueError without layers or classes."""
     nfs = listify(nfs)
     if not nfs: raise ValueError('nfs is empty: give the channels of each layer')
     if data.c is None: raise ValueError('data.c is None: give DataBunch the number of classes')
@@ -131,7 +137,7 @@ def get_cnn_model(data:DataBunch,
 class RandomShift():
     "Moves each image by up to `k` pixels, across and down; what comes in at an edge is the edge."
     def __init__(self, k:int=1,      # Pixels; 0 changes nothing, and draws nothing
-                 seed:int=None):     # Drawn from PyTorch's global generator where None
+                 seed:int|None=None):     # Drawn from PyTorch's global generator where None
         self.k = check_whole('k', k, 0)
         if seed is None: seed = int(torch.randint(2**62, ())) if k else 0
         self.generator = torch.Generator().manual_seed(seed)

@@ -26,6 +26,7 @@ def listify(o) -> list: # A new list, or `o` itself where it is one
     if o is None: return []
     if isinstance(o, list): return o
     if isinstance(o, str): return [o]
+    if isinstance(o, nn.Module) or hasattr(o, 'dataset'): return [o]     # a Sequential, a loader: one thing
     if isinstance(o, Iterable) and not (isinstance(o, Tensor) and o.dim() == 0): return list(o)
     return [o]
 
@@ -54,7 +55,9 @@ def test_near_zero(a:Tensor, tol:float=1e-3):
 def mse(output:Tensor, # Predictions, (n,) or (n,1)
         targ:Tensor,   # Targets, (n,)
        ) -> Tensor:    # Scalar
-    "Mean squared error of `output` against `targ`."
+    """Mean squared error of `output` against `targ`.
+
+    Raises: ValueError of shapes that differ."""
     if output.dim() == targ.dim() + 1 and output.shape[-1] == 1: output = output.squeeze(-1)
     if output.shape != targ.shape:
         raise ValueError(f'mse of shapes {tuple(output.shape)} and {tuple(targ.shape)}: '
@@ -63,7 +66,9 @@ def mse(output:Tensor, # Predictions, (n,) or (n,1)
 
 # %% ../nbs/00_core.ipynb #1a87d38c
 def check_whole(name:str, value, least:int) -> int: # `value` as an int
-    "`value`, if it is a whole number from `least` up; else a `ValueError` that quotes it."
+    """`value`, if it is a whole number from `least` up; else a `ValueError` that quotes it.
+
+    Raises: ValueError that quotes it."""
     try: whole = int(value) == value and value >= least
     except (TypeError, ValueError, OverflowError): whole = False
     if not whole: raise ValueError(f'{name} {value!r}: give a whole number from {least} up')
@@ -129,7 +134,9 @@ def items_in(xb, yb) -> int:
 
 # %% ../nbs/00_core.ipynb #8f6fbe6e
 def set_seed(seed:int): # Any whole number from 0 to 2³²-1
-    "Seed Python's, numpy's and PyTorch's generators with `seed`."
+    """Seed Python's, numpy's and PyTorch's generators with `seed`.
+
+    Raises: ValueError of a seed out of range."""
     seed = check_whole('seed', seed, 0)
     if seed >= 2**32: raise ValueError(f'seed {seed}: give a whole number below 2**32')
     random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
@@ -150,7 +157,7 @@ def seeded(seed:int): # As for `set_seed`
 
 # %% ../nbs/00_core.ipynb #56900c6c
 def environment(device=None,      # For instance `'cuda'`
-                threads:int=None, # PyTorch's, where other than in this process
+                threads:int|None=None, # PyTorch's, where other than in this process
                ) -> dict:
     "Date, hardware and versions, to stand beside what was measured."
     cpu = platform.processor() or platform.machine()
@@ -170,7 +177,9 @@ def mean_sd(values:list) -> tuple: # Numbers → mean, standard deviation (0 for
 def smoothed(ys, # Numbers, in order
              beta:float=.95, # Share of the past, in [0,1): a memory of about 1/(1-beta) values
             ) -> list:
-    "The bias-corrected exponential moving average of `ys`."
+    """The bias-corrected exponential moving average of `ys`.
+
+    Raises: ValueError of a `beta` outside [0,1)."""
     if not 0 <= beta < 1: raise ValueError(f'beta {beta!r}: give a number in [0, 1)')
     mean, res = 0., []
     for t, y in enumerate(ys, 1):

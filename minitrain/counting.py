@@ -47,7 +47,9 @@ def one_sided(draws:Tensor, # (n,), recorded
     return max((means < x.mean()).double().mean().item(), (means > x.mean()).double().mean().item())
 
 def group_size(draws:Tensor, most:int=4096) -> int:
-    "The first power of 2 of which at most 55 % of the averages lie on one side; ValueError beyond `most`."
+    """The first power of 2 of which at most 55 % of the averages lie on one side; ValueError beyond `most`.
+
+    Raises: ValueError of too few draws."""
     for k in range(most.bit_length()):
         if one_sided(draws, 2**k) <= _SHARE - .005: return 2**k
     raise ValueError(f'averages of {most} draws lie on one side of their mean too often: claim their median instead')
@@ -67,7 +69,9 @@ def _binomial_tails(n):
 def count_theory(draws:Tensor,   # (...,n), n a multiple of 64, or from 32 to 63
                  expected:float, # Their mean, by theory
                 ) -> list: # `Count`s; p is 0 where a draw is not finite
-    "Count the averages of groups of `draws` on either side of `expected`."
+    """Count the averages of groups of `draws` on either side of `expected`.
+
+    Raises: ValueError of too few draws."""
     groups = min(GROUPS, draws.shape[-1])
     if draws.shape[-1] % groups:
         raise ValueError(f'{draws.shape[-1]} draws: give a multiple of {GROUPS}, or fewer')
@@ -92,7 +96,9 @@ def _number(v): return v if math.isfinite(v) else str(v)      # JSON has no infi
 
 def sum_up(draws:Tensor # (n,)
            ) -> dict:
-    "What is kept of `draws`: n, mean, sd and skew of the finite ones, the others' number, and `QUANTILES`."
+    """What is kept of `draws`: n, mean, sd and skew of the finite ones, the others' number, and `QUANTILES`.
+
+    Raises: ValueError without draws."""
     x = draws.double().flatten()
     if len(x) == 0: raise ValueError('no draws: draw at least one')
     finite = x[x.isfinite()]
@@ -164,10 +170,12 @@ def percentile(draws:Tensor, # (n,)
     return 100*((x < figure).double().mean() + (x == figure).double().mean()/2).item()
 
 def verdict(draws:Tensor,        # (n,), recorded
-            lesson:float=None,   # Its figure
-            within:tuple=None,   # Range in which the sentence puts a draw
+            lesson:float|None=None,   # Its figure
+            within:tuple|None=None,   # Range in which the sentence puts a draw
            ) -> str:             # One of `VERDICTS`
-    "What becomes of the sentence."
+    """What becomes of the sentence.
+
+    Raises: ValueError of an unknown kind."""
     if lesson is not None and not math.isfinite(lesson): raise ValueError(f'figure {lesson}: give a finite one')
     typical = lesson is None or .5 <= percentile(draws, lesson) <= 99.5
     if within:

@@ -158,7 +158,9 @@ def normalize(x:Tensor, # Any shape
               m,        # Mean of the *training* data
               s,        # Its standard deviation
              ) -> Tensor:
-    "`x` less `m`, over `s`."
+    """`x` less `m`, over `s`.
+
+    Raises: ValueError of a spread that is not above 0."""
     if not torch.all(torch.as_tensor(s) > 0):
         raise ValueError(f'standard deviation {s}: give a number above 0')
     return (x - m)/s

@@ -30,7 +30,9 @@ def generator_loss(fake:Tensor) -> Tensor: # Logits of false items → scalar
 TURNS = 'critic', 'generator'
 
 class GANModule(nn.Module):
-    "A generator and a critic; `turn` says which is called, between the batches of a fit the generator."
+    """A generator and a critic; `turn` says which is called, between the batches of a fit the generator.
+
+    Raises: ValueError of a turn that is none."""
     def __init__(self,
                  generator:nn.Module,  # Takes noise, and the conditions if there are any; returns items
                  critic:nn.Module):    # Takes items, and the conditions too; returns logits, (n,) or (n,1)
@@ -89,7 +91,10 @@ class GANOptimizer():
 
 # %% ../nbs/11_gan.ipynb #e474d317
 class GANTrainer(Callback):
-    "Trains critic and generator of a `GANModule` in turns; its noise is its own, and the same in each fit."
+    """Trains critic and generator of a `GANModule` in turns; its noise is its own, and the same in each fit.
+
+    Raises: ValueError of sizes below 1; TypeError at the start of a fit whose learner is not of a
+    `GANModule`."""
     _order = -60                           # when the batch is what it will be, before all who look at it
     not_with = {LR_Find: 'the losses of two nets take turns, and neither has to fall',
                 Mixup: 'the mean of two conditions is none',
@@ -98,7 +103,7 @@ class GANTrainer(Callback):
     def __init__(self, noise,              # Shape of an item's noise: a number, or several
                  n_critic:int=1,           # Steps of the critic before one of the generator
                  conditional:bool=True,    # Do both nets get the targets of the data?
-                 seed:int=None):           # Of the noise; drawn from PyTorch's global generator where None
+                 seed:int|None=None):           # Of the noise; drawn from PyTorch's global generator where None
         self.noise = tuple(check_whole('noise', n, 1) for n in listify(noise))
         self.n_critic, self.conditional = check_whole('n_critic', n_critic, 1), conditional
         self.seed = int(torch.randint(2**62, ())) if seed is None else check_whole('seed', seed, 0)

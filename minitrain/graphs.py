@@ -19,7 +19,9 @@ def cuda_graph(work:Callable) -> Callable: # No arguments, works on tensors that
     return graph.replay
 
 class GraphRunner(Runner):
-    "`Runner` whose training step is captured once and replayed; for `SGD`, and callbacks that don't act inside the step."
+    """`Runner` whose training step is captured once and replayed; for `SGD`, and callbacks that don't act inside the step.
+
+    Raises: TypeError, RuntimeError or ValueError of what can not be captured."""
     def __init__(self, cbs=None, cb_funcs=None,
                  warm_up:int=3,               # Batches that are trained as usual before the capture
                  capture:Callable=cuda_graph): # `capture(work)` → a function that does `work` again

@@ -91,7 +91,9 @@ def leaves(model:nn.Module) -> dict: # {name: module}
     return {f'{name} {type(m).__name__}'.strip(): m for name, m in found.items()}
 
 class ActivationStats(_Pictures, Callback):
-    "Mean, standard deviation, histogram and near-zero share of what layers put out in training."
+    """Mean, standard deviation, histogram and near-zero share of what layers put out in training.
+
+    Raises: ValueError of limits that are none."""
     only_looks = True
     def __init__(self, every:int=1,       # Training batches from one look to the next
                  modules=None,            # As for `Hooks`; all `leaves` of the model where None
@@ -173,7 +175,9 @@ def first_bad(model:nn.Module, # A copy of it is run
     return next((f'the gradient of {name}' for name, p in model.named_parameters() if _bad(p.grad)), '')
 
 class NanGuard(Callback):
-    "Raises `FloatingPointError` before a step along gradients that are not finite, and says where it began."
+    """Raises `FloatingPointError` before a step along gradients that are not finite, and says where it began.
+
+    Raises: FloatingPointError, see above; ValueError of an `every` below 1."""
     _order = 25                           # after unscaling and clipping: what a step would be taken along
     def __init__(self, every:int=1):      # Steps from one look to the next; each waits for the device
         self.every, self._seen = check_whole('every', every, 1), []
@@ -225,7 +229,9 @@ def _count(params) -> tuple: # All, and those that learn
 def summary(model,       # Or a `Learner`
             xb=None,     # A batch of inputs, or several; of a learner, those of its first batch where None
            ) -> Summary:
-    "The layers of a model as they are called, with the shapes that they put out and their parameters."
+    """The layers of a model as they are called, with the shapes that they put out and their parameters.
+
+    Raises: ValueError of a model without a batch of inputs."""
     with seeded(0):
         if isinstance(model, Learner):
             if xb is None: xb = next(iter(loader_apart(model.data.train_dl, {})))[0]

@@ -17,7 +17,9 @@ def stats(x:Tensor) -> tuple: # Any shape, more than one element → mean, stand
 # %% ../nbs/02a_init_research.ipynb #25f9781c
 def fans(x:Tensor # A weight: (out,in), or (out,in,*receptive field)
         ) -> tuple: # fan_in, fan_out
-    "How many products an output sums, and how many outputs an input goes into (strides and groups aside)."
+    """How many products an output sums, and how many outputs an input goes into (strides and groups aside).
+
+    Raises: ValueError of a weight with fewer than two axes."""
     if x.dim() < 2:
         raise ValueError(f'weight of shape {tuple(x.shape)} has no fans: give one of two dimensions or more')
     nf, ni = x.shape[:2]
@@ -37,7 +39,9 @@ def kaiming2(x:Tensor,    # A weight, changed in place: (out,in), or (out,in,*re
             ):
     """Fill `x` from the uniform of standard deviation `gain`(a)/√fan. Bound: √3 times that.
 
-    Source: He et al. 2015, equations 10 and 14."""
+    Source: He et al. 2015, equations 10 and 14.
+
+    Raises: ValueError of a weight with fewer than two axes."""
     fan = fans(x)[bool(use_fan_out)]
     if not (fan and math.isfinite(a)): raise ValueError(
             f'fan {fan}, slope {a}: give a weight that is not empty and a finite slope')

@@ -19,7 +19,7 @@ def synth_learner(n:int=64,      # Training items; a quarter as many for validat
                   bs:int=16,     # Items a batch
                   lr:float=.5,
                   opt:Callable=SGD, # `opt(params, lr=lr)`
-                  model:nn.Module=None, # Takes (bs,20), returns (bs,4); a linear layer where None
+                  model:nn.Module|None=None, # Takes (bs,20), returns (bs,4); a linear layer where None
                   seed:int=0,    # Of the data's order and of the layer's weights
                  ) -> Learner:
     "A learner for tests of callbacks: synthetic data in 4 classes; the same one for the same arguments."
@@ -30,7 +30,9 @@ def synth_learner(n:int=64,      # Training items; a quarter as many for validat
 
 # %% ../nbs/04a_learner.ipynb #a9b11aa2
 class Pairs():
-    "The batches of `dl`, each made into inputs and targets by `split`."
+    """The batches of `dl`, each made into inputs and targets by `split`.
+
+    Raises: TypeError of a `split` that is no function."""
     def __init__(self, dl,
                  split:Callable): # `split(batch)` → inputs and targets: tensors, or several as for `Runner`
         if not callable(split): raise TypeError(f'split {split!r}: give a function of a batch')

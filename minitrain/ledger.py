@@ -9,18 +9,18 @@ __all__ = ['ledger_path', 'read_ledger', 'merge_ledger', 'power', 'glance', 'rep
 # %% ../nbs/01b_ledger.ipynb #fab55d60
 import argparse, json, os, re, shutil, subprocess, sys, tempfile, time
 from collections import Counter
+from importlib import resources
 from pathlib import Path
 
 # %% ../nbs/01b_ledger.ipynb #741a0a24
 _ROOT = Path(__file__).resolve().parent.parent if '__file__' in globals() else Path.cwd().parent
 
 def ledger_path() -> Path: # May not exist
-    "The checkout's ledger, or the installed one."
-    places = [Path('results/claims.json'), _ROOT/'results'/'claims.json',
-              Path(sys.prefix)/'share/minitrain/claims.json']
-    return next((p for p in places if p.exists()), places[1])
+    "The checkout's ledger, or the one inside the installed package."
+    if (_ROOT/'nbs').is_dir() and (_ROOT/'settings.ini').exists(): return _ROOT/'results'/'claims.json'
+    return Path(str(resources.files(__package__ or 'minitrain')/'claims.json'))
 
-def read_ledger(path:Path=None # Of `claims.json`; found where None
+def read_ledger(path:Path|None=None # Of `claims.json`; found where None
                ) -> dict:      # 'claims': rows by id; 'mutants': by claim
     "The ledger, an empty one where there is none."
     path = Path(path or ledger_path())
@@ -30,7 +30,9 @@ def merge_ledger(folder:Path, # Of the files that `Claims` recorded
                  path:Path,   # Of the ledger, changed
                  gone=(),     # Beginnings of ids that were all recorded anew: what isn't in `folder` is dropped
                 ) -> dict:
-    "Put recorded rows in the place of older ones; the order is that of the ids."
+    """Put recorded rows in the place of older ones; the order is that of the ids.
+
+    Raises: ValueError of claims that stand in two places."""
     old = read_ledger(path)
     files = [json.loads(p.read_text(encoding='utf-8')) for p in Path(folder).glob('*.json')]
     redone, ids = {f['id'] for f in files}, [r['id'] for f in files for r in f['rows']]
@@ -145,7 +147,9 @@ def _cells(nb, flags=()):
 
 def execute(nb:Path,
             flags=()): # Of `slow` and `record`: cells that bear them are run too
-    "Run a notebook's cells up to its last claim, and print what the claims say; an exception ends it."
+    """Run a notebook's cells up to its last claim, and print what the claims say; an exception ends it.
+
+    Raises: What a cell raises."""
     from execnb.shell import CaptureShell
     shell, cells = CaptureShell(), [*_cells(nb, flags)]
     last = max((i for i, (_, source) in enumerate(cells) if _CALL.search(source)), default=-1)
@@ -176,7 +180,7 @@ def _start(nb, flags, env, said):
     return subprocess.Popen([sys.executable, '-c', code, str(nb), *flags], env=env, stdout=said, stderr=said)
 
 def run_claims(notebooks:dict, # As `claim_notebooks` returns
-               folder:Path=None, # Record into it; check where None
+               folder:Path|None=None, # Record into it; check where None
                only:str='',      # Beginning of the ids
                workers:int=2,    # Notebooks at a time
                slow:bool=False,  # The slow cells too; a recording always runs them
@@ -211,7 +215,7 @@ def run_claims(notebooks:dict, # As `claim_notebooks` returns
 
 # %% ../nbs/01b_ledger.ipynb #951474f8
 def save_report(ledger:dict, out:Path, # Folder
-                notebooks:dict=None):  # As for `markdown`
+                notebooks:dict|None=None):  # As for `markdown`
     "Write `claims.md` and `claims.png`."
     from matplotlib.figure import Figure
     fig = Figure(figsize=(7, 3.4), layout='constrained', dpi=120)

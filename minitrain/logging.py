@@ -66,7 +66,9 @@ def _open_bar(file, **kwargs):
 
 # %% ../nbs/12_logging.ipynb #b2a1904a
 class ProgressCallback(Callback):
-    "In a terminal or a notebook: a bar of the fit, with the moving average of the loss; elsewhere nothing."
+    """In a terminal or a notebook: a bar of the fit, with the moving average of the loss; elsewhere nothing.
+
+    Raises: ValueError of an interval below 0 or a `smooth` outside [0,1)."""
     only_looks = True
     _order = -1                               # away before others print at the end of an epoch
     def __init__(self,
@@ -118,7 +120,9 @@ class ProgressCallback(Callback):
 
 # %% ../nbs/12_logging.ipynb #3eda83c4
 class LivePlot(_Logger):
-    "In a notebook: a picture of training and validation loss that follows the fit; elsewhere nothing."
+    """In a notebook: a picture of training and validation loss that follows the fit; elsewhere nothing.
+
+    Raises: ValueError of an interval below 0 or a `smooth` outside [0,1)."""
     def __init__(self,
                  interval:float=2.,           # Least seconds between two drawings: each waits for the device
                  smooth:float=.95,            # β of the training loss's moving average, in [0,1)
@@ -252,7 +256,9 @@ def _csv_header(path:Path) -> list: # Empty where there is no file, or nothing i
     with open(path, newline='', encoding='utf-8') as file: return next(csv.reader(file), [])
 
 class CSVLogger(_Logger):
-    "Appends a row an epoch to the file `path`: epoch, `n_iter`, training and validation averages, seconds."
+    """Appends a row an epoch to the file `path`: epoch, `n_iter`, training and validation averages, seconds.
+
+    Raises: ValueError at the start of a fit where the file has other columns."""
     def __init__(self, path):
         self.path, self._file = Path(path), None
         self.name = _name_with('csv_logger', self.path)

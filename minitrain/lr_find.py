@@ -13,7 +13,9 @@ from .core import check_whole, draw, hide_hooks, listify, seeded
 
 # %% ../nbs/05b_lr_find.ipynb #92376de1
 class LR_Find(Callback):
-    "Raises every group's rate from batch to batch; ends after `max_iter`, or when the loss runs away."
+    """Raises every group's rate from batch to batch; ends after `max_iter`, or when the loss runs away.
+
+    Raises: ValueError of settings that make no sweep, and by `suggestion` where the loss never fell."""
     _order = 1                        # as `ParamScheduler`, which it can't be beside
     not_with = {lambda cb: isinstance(cb, ParamScheduler) and cb.pname == 'lr': 'both set the rate'}
     def __init__(self, max_iter:int=100,    # Training batches
@@ -99,7 +101,9 @@ def lr_find(learn:Learner,
             cbs=None,       # Callbacks that training needs, one or several; they are copied too
             seed:int=0,     # Of what is random in training
             **kwargs) -> LR_Find: # For `LR_Find`
-    "Find a rate for `learn` on a copy of it: rates, losses, a suggestion and a plot."
+    """Find a rate for `learn` on a copy of it: rates, losses, a suggestion and a plot.
+
+    Raises: TypeError of a learner that can not be copied; ValueError as `LR_Find`."""
     finder, iters = LR_Find(max_iter, min_lr, max_lr, **kwargs), loader_length(learn.data.train_dl)
     with seeded(seed):
         try: mine, others = _apart(learn, listify(cbs))

@@ -42,7 +42,9 @@ def log_softmax(x:Tensor) -> Tensor: # Logits, (...,c), to log-probabilities of 
 def accuracy(out:Tensor, # Scores, (n,c)
              yb:Tensor,  # Classes, (n,)
             ) -> Tensor: # Scalar in [0,1]
-    "Share of rows of `out` whose largest score is at `yb`."
+    """Share of rows of `out` whose largest score is at `yb`.
+
+    Raises: ValueError of shapes that do not fit, and of a single score a row."""
     if out.shape[:-1] != yb.shape:
         raise ValueError(f'accuracy of scores {tuple(out.shape)} for targets {tuple(yb.shape)}: '
                          'want (n,c) and (n,)')
@@ -82,7 +84,10 @@ class Optimizer():
 
 # %% ../nbs/03_minibatch_training.ipynb #34be411f
 class SGD(Optimizer):
-    "Gradient descent with momentum and weight decay: formulas and interface of `torch.optim.SGD`, a call a group."
+    """Gradient descent with momentum and weight decay: formulas and interface of `torch.optim.SGD`, a call a group.
+
+    Raises: ValueError of negative settings, a parameter that is there twice, a saved state that does
+    not fit."""
     def __init__(self,
                  params,                  # As for `Optimizer`; a group may name its own of what follows
                  lr:float=.5,             # Learning rate
@@ -159,7 +164,9 @@ class SGD(Optimizer):
 
 # %% ../nbs/03_minibatch_training.ipynb #67494fed
 class Dataset():
-    "Inputs and their targets, indexed together."
+    """Inputs and their targets, indexed together.
+
+    Raises: ValueError of lengths that differ or are 0; TypeError of what is indexed by labels."""
     def __init__(self,
                  x,   # Inputs, (n,...)
                  y):  # Targets, (n,...)
@@ -193,12 +200,14 @@ def _mix(*numbers) -> int:
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), 'big') >> 1
 
 class Sampler():
-    "Batches of indices into `ds`; each `iter` is the next epoch."
+    """Batches of indices into `ds`; each `iter` is the next epoch.
+
+    Raises: ValueError of sizes that leave no batch."""
     def __init__(self, ds,
                  bs:int,               # Items a batch
                  shuffle:bool=False,   # A new order each epoch?
                  drop_last:bool=False, # Leave out what is left over at the end?
-                 seed:int=None):       # Seed of the order; drawn from PyTorch's global generator where None
+                 seed:int|None=None):       # Seed of the order; drawn from PyTorch's global generator where None
         self.n, self.bs, self.shuffle, self.drop_last = len(ds), check_whole('bs', bs, 1), shuffle, drop_last
         if self.n == 0: raise ValueError('an empty data set (0 items): give at least one')
         if len(self) == 0: raise ValueError(f'drop_last with bs {bs} leaves nothing of {self.n} items')
@@ -235,16 +244,18 @@ def _at_once(ds, collate_fn) -> bool:
 
 # %% ../nbs/03_minibatch_training.ipynb #3ff0aae3
 class DataLoader():
-    "Batches from `ds`; each `iter` is one epoch."
+    """Batches from `ds`; each `iter` is one epoch.
+
+    Raises: TypeError or ValueError of arguments that exclude each other, or leave no batch."""
     def __init__(self, ds,
-                 bs:int=None,           # Items a batch; None where `sampler` yields batches
+                 bs:int|None=None,           # Items a batch; None where `sampler` yields batches
                  shuffle:bool=False,    # A new order each epoch?
                  sampler=None,          # Yields indices (with `bs`) or batches of them (without)
                  collate_fn=None,       # Makes a batch of a list of items
                  drop_last:bool=False,  # Leave out what is left over at the end?
                  num_workers:int=0,     # Processes that fetch; 0 fetches here
-                 seed:int=None,         # Of the shuffling, see `Sampler`
-                 batch_size:int=None,   # PyTorch's name for `bs`
+                 seed:int|None=None,         # Of the shuffling, see `Sampler`
+                 batch_size:int|None=None,   # PyTorch's name for `bs`
                  **kwargs):             # For PyTorch's loader, when there are workers
         bs = batch_size if bs is None else bs
         self.ds, self.bs, self.num_workers, self.kwargs = ds, bs, num_workers, kwargs
@@ -300,7 +311,9 @@ def validate(model,       # Called on each batch; left in evaluation mode
              loss_func,   # `loss_func(pred, yb)`, a mean over the batch
              valid_dl,    # Batches
             ) -> tuple:   # Loss and accuracy, floats
-    "Loss and accuracy of `model` over `valid_dl`, each image counted once."
+    """Loss and accuracy of `model` over `valid_dl`, each image counted once.
+
+    Raises: ValueError of a loader without batches."""
     model.eval()
     loss = acc = count = 0
     for xb, yb in valid_dl:
@@ -331,7 +344,9 @@ def get_dls(train_ds, valid_ds,
             device=None,   # Where tensor data sets are moved, for instance `'cuda'`
             drop_last:bool=False, # Leave out what is left over of the training items?
             **kwargs) -> tuple:   # For both `DataLoader`s → training loader, validation loader
-    "A shuffled loader for training and one in order for validation."
+    """A shuffled loader for training and one in order for validation.
+
+    Raises: TypeError of data sets that can not be moved to `device`."""
     if device is not None:
         for ds in (train_ds, valid_ds):
             if not isinstance(ds, Dataset):

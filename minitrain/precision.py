@@ -43,12 +43,15 @@ def _warn_emulated(low:torch.dtype): # Once a process
                   'long as in float32. Leave MixedPrecision out here, or give it torch.float32', stacklevel=2)
 
 class MixedPrecision(Callback):
-    "Predictions and loss under `torch.autocast`; weights, their gradients and steps stay in float32."
+    """Predictions and loss under `torch.autocast`; weights, their gradients and steps stay in float32.
+
+    Raises: ValueError of other formats or scales, RuntimeError inside another autocast,
+    FloatingPointError where gradients are not finite at any scale."""
     _order = 21                         # after what adds to the loss and accumulates
     _orders = dict(before_step=-19)     # once a window's gradient is its mean, before all who look at it
     def __init__(self,
-                 dtype:torch.dtype=None, # bfloat16 or float16; None: what suits the device; float32: off
-                 scale:float=None,      # Of the loss, at first; None: 2¹⁶ for float16, else no scaling
+                 dtype:torch.dtype|None=None, # bfloat16 or float16; None: what suits the device; float32: off
+                 scale:float|None=None,      # Of the loss, at first; None: 2¹⁶ for float16, else no scaling
                  **kwargs):             # For `torch.amp.GradScaler`: `growth_interval`, `backoff_factor` …
         if dtype not in (None, torch.bfloat16, torch.float16, torch.float32):
             raise ValueError(f'dtype {dtype!r}: give torch.bfloat16, torch.float16, float32 (off) or None')

@@ -19,7 +19,9 @@ from .core import check_whole, copy_model, listify, refuse_names, seeded
 
 # %% ../nbs/09_regularize.ipynb #1236da74
 class WeightDecay(Callback):
-    "Decoupled weight decay: before each step, weights that have a gradient shrink by the share lr·`wd`."
+    """Decoupled weight decay: before each step, weights that have a gradient shrink by the share lr·`wd`.
+
+    Raises: ValueError of a λ below 0, or of two decays at the start of a fit; TypeError without one."""
     _order = 30                           # when a step is certain, and the gradient final
     def __init__(self, wd:float|None=None, # λ: at rate lr a step leaves 1 − lr·λ of a weight
                  which:Callable|None=None, # `which(p)`: does parameter `p` decay? None: all do
@@ -47,7 +49,9 @@ def activation_penalty(h:Tensor,      # Activations, with time along `dim`
                        alpha:float,   # Of the mean square
                        beta:float,    # Of the mean square of the change from one time to the next
                        dim:int=1) -> Tensor:
-    "α·mean(h²) + β·mean((h_t − h_{t−1})²)."
+    """α·mean(h²) + β·mean((h_t − h_{t−1})²).
+
+    Raises: ValueError of activations without times to compare."""
     penalty = alpha*h.pow(2).mean() if alpha else h.new_zeros(())
     if not beta: return penalty
     if h.dim() < 3 or h.shape[dim] < 2:
@@ -56,7 +60,9 @@ def activation_penalty(h:Tensor,      # Activations, with time along `dim`
     return penalty + beta*h.diff(dim=dim).pow(2).mean()
 
 class ActivationRegularization(Callback):
-    "AR and TAR: adds to the training loss what `layer`'s activations cost. Averages are of the loss without."
+    """AR and TAR: adds to the training loss what `layer`'s activations cost. Averages are of the loss without.
+
+    Raises: TypeError of a `layer` that is no function, ValueError of weights below 0."""
     _order = 10                           # after those who note the loss, before those who scale it
     def __init__(self, layer:Callable,    # `layer(model)` → the module whose output is meant
                  alpha:float=0.,          # AR, see `activation_penalty`
@@ -86,7 +92,9 @@ class ActivationRegularization(Callback):
 
 # %% ../nbs/09_regularize.ipynb #70c13799
 class Mixup(Callback):
-    "Trains on mixtures of two items, and on their losses mixed alike."
+    """Trains on mixtures of two items, and on their losses mixed alike.
+
+    Raises: ValueError of an α below 0, TypeError of inputs that are no tensor."""
     _order = -70                          # when the inputs are on the device and transformed
     def __init__(self, alpha:float=.2,    # λ is drawn from Beta(α, α), one a batch; 0: off
                  seed:int|None=None):     # Of λ and of who is mixed with whom; drawn from PyTorch's generator where None
@@ -177,7 +185,9 @@ class _Average(Callback):
 def _lerp(decay, averages, params, n): get_ema_multi_avg_fn(decay)(averages, params, n)
 
 class EMA(_Average):
-    "Moving average of the weights: after each step avg ← `decay`·avg + (1 − `decay`)·weights."
+    """Moving average of the weights: after each step avg ← `decay`·avg + (1 − `decay`)·weights.
+
+    Raises: ValueError of a decay outside [0,1)."""
     def __init__(self, decay:float=.99,   # From 0, the last weights, to below 1
                  batches:int=20):         # For batch norms, see `SWA`
         if not 0 <= decay < 1: raise ValueError(f'decay {decay!r}: give a number from 0 to below 1')
@@ -187,7 +197,9 @@ class EMA(_Average):
     def _why_not(self): return 'no step was taken'
 
 class SWA(_Average):
-    "Stochastic weight averaging: the mean of the weights after every `every`-th step, from `start` on."
+    """Stochastic weight averaging: the mean of the weights after every `every`-th step, from `start` on.
+
+    Raises: ValueError of a start outside [0,1) or an `every` below 1."""
     def __init__(self, start:float=.75,   # Share of the training after which it begins
                  every:int=1,             # Steps, counted from there
                  batches:int=20):         # The last ones, kept to compute the statistics of batch norms anew
@@ -205,7 +217,9 @@ class SWA(_Average):
 
 # %% ../nbs/09_regularize.ipynb #5686bf18
 class AttributeScheduler(Callback):
-    "Sets the attribute `attr` of any object, or of several, before each training batch."
+    """Sets the attribute `attr` of any object, or of several, before each training batch.
+
+    Raises: TypeError of a schedule that is no function, ValueError of an attribute that is not there."""
     _order = -95                          # before anyone uses it
     def __init__(self, objs,              # An object, or a list: a dropout layer, a callback, a transform
                  attr:str,                # For instance `'p'`

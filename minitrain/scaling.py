@@ -164,7 +164,9 @@ def lsuv_(model:nn.Module, # Changed in place: weights, and biases, which become
 class FixupBlock(nn.Module):
     """x + branch(x): `layers` with activations between, scalar biases around these, and a multiplier.
 
-    Source: Zhang, Dauphin and Ma 2019, Fixup initialization, figure 1."""
+    Source: Zhang, Dauphin and Ma 2019, Fixup initialization, figure 1.
+
+    Raises: ValueError or TypeError of branches that do not fit."""
     def __init__(self,
                  *layers,          # Without biases, of matching sizes; output like the input
                  act=torch.relu):  # Between them
@@ -190,9 +192,11 @@ class FixupBlock(nn.Module):
         return x + h*self.scale + self.after[-1]
 
 def fixup_(model:nn.Module, # Changed in place: its `FixupBlock`s
-           head:nn.Module=None, # The layer that gives the output: set to zero too, as the paper does
+           head:nn.Module|None=None, # The layer that gives the output: set to zero too, as the paper does
           ) -> int:         # How many blocks
-    "Give the branches of `model` Fixup's init, so that it trains without normalisation however many there are."
+    """Give the branches of `model` Fixup's init, so that it trains without normalisation however many there are.
+
+    Raises: ValueError of a net without blocks."""
     blocks = [m for m in model.modules() if isinstance(m, FixupBlock)]
     if not blocks: raise ValueError('no FixupBlock in this model: build its residual branches from them')
     for b in blocks:

@@ -113,7 +113,7 @@ def interleave(fits:dict,      # {name: function without arguments}
     return times
 
 def ratios(times:dict,    # Of `interleave`
-           base:str=None, # Over whom; the first where None
+           base:str|None=None, # Over whom; the first where None
           ) -> dict:      # {name: (median, lowest, highest)}
     "Turn by turn over `base`, so that what slows a whole turn cancels."
     base = times[base or next(iter(times))]

@@ -57,6 +57,30 @@ def test_public_names_have_docstrings():
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith('_'):
                 assert ast.get_docstring(node), f'{name}.{node.name}'
 
+def raised(f): return [n for n in ast.walk(f) if isinstance(n, ast.Raise) and n.exc is not None]
+
+def public_functions():
+    "(module, name, node, docstrings that may speak for it) of public functions and the public methods of public classes"
+    for name in modules:
+        for node in tree(name).body:
+            if getattr(node, 'name', '_').startswith('_'): continue
+            if isinstance(node, ast.FunctionDef): yield name, node.name, node, ast.get_docstring(node)
+            if not isinstance(node, ast.ClassDef): continue
+            for m in node.body:
+                if isinstance(m, ast.FunctionDef) and (m.name == '__init__' or not m.name.startswith('_')):
+                    yield name, f'{node.name}.{m.name}', m, f'{ast.get_docstring(node)} {ast.get_docstring(m)}'
+
+def test_docstrings_say_what_is_raised_and_annotations_where_none_may_be():
+    silent = [(module, name) for module, name, f, doc in public_functions() if raised(f) and 'Raises:' not in doc]
+    assert not silent, silent
+    wrong = []
+    for module, name, f, _ in public_functions():
+        args = [*f.args.posonlyargs, *f.args.args][-len(f.args.defaults) or len(f.args.args):] + f.args.kwonlyargs
+        for a, default in zip(args, [*f.args.defaults, *f.args.kw_defaults], strict=True):
+            none = isinstance(default, ast.Constant) and default.value is None
+            if none and a.annotation is not None and 'None' not in ast.unparse(a.annotation): wrong.append((module, name, a.arg))
+    assert not wrong, wrong
+
 small_fit = '''
 import minitrain, torch.nn.functional as F
 from minitrain.all import *
@@ -79,13 +103,17 @@ def test_wheel_and_sdist(tmp_path):
     wheel, sdist = next(tmp_path.glob('*.whl')), next(tmp_path.glob('*.tar.gz'))
     names = zipfile.ZipFile(wheel).namelist()
     assert {f'minitrain/{m}.py' for m in modules} <= set(names) and any(n.endswith('LICENSE') for n in names)
-    assert any(n.endswith('share/minitrain/claims.json') for n in names)
+    assert 'minitrain/claims.json' in names
     for dist in (wheel, sdist):
         target = tmp_path/dist.suffix.strip('.')
         done = pip('install', '--quiet', '--no-deps', '--no-build-isolation', '--target', target, dist)
         assert done.returncode == 0, done.stderr
         done = python(small_fit, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(target)})
         assert done.returncode == 0 and str(target) in done.stdout, done.stderr
+        done = python('from minitrain.ledger import *; print(ledger_path(), len(read_ledger()["claims"]))', cwd=tmp_path,
+                      env={**os.environ, 'PYTHONPATH': str(target)})
+        path, n = done.stdout.split()
+        assert path == str(target/'minitrain'/'claims.json') and int(n) > 100, done.stderr
 
 def test_fastcore_2(tmp_path):
     done = pip('install', '--quiet', '--no-deps', '--target', tmp_path, 'fastcore>=2,<3')
