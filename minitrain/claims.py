@@ -83,6 +83,7 @@ class _Claim:
     tries:int = 20         # of each mutant, at a recording
     expected:object = None
     recorded:object = None
+    otherwise:dict = None  # {column: the column of the same quantity, computed in another way}
 
     def columns(self, of, n, seed):
         with seeded(seed): columns = _columns(self.draw(of, n))
@@ -108,6 +109,11 @@ class _Claim:
         if lesson is not None and self.kind != 'exact': row['percentile'] = round(percentile(x, lesson), 2)
         refuted = self.kind in ('exact', 'theory') and self.red({name: _whole_groups(x)}, {name: row})
         return dict(row, verdict='refuted' if refuted else self.verdict(x, lesson, within))
+
+    def judge_otherwise(self, row, x):
+        "Is a figure that isn't typical of `row` typical of `x`, the same quantity computed in another way?"
+        if row['verdict'] not in ('a lucky draw', 'refuted') or row.get('lesson') is None: return
+        if .5 <= percentile(x, row['lesson']) <= 99.5: row['verdict'] = "another implementation's"
 
     def verdict(self, x, lesson, within):
         if self.kind == 'exact' and lesson is not None:
@@ -172,11 +178,12 @@ class Claims():
                   recorded=None,   # What `draw(of, n)` returned elsewhere: a recording takes it instead
                   far:bool=False,  # One or two fresh draws: refute only what is far out, see `count_far`
                   tries:int=20,    # Of each mutant, at a recording
+                  otherwise:dict|None=None, # {column: the column of the same quantity, computed in another way}
                  ):
         "Fresh draws come from the recorded distribution. Arguments as for `theory`."
         def count(x, row, name): return (count_far if far else count_recorded)(x, row)
         return self._settle(_Claim(id, 'empirical', sentence, draw, of, count, n, fresh, lesson, within,
-                                   mutants, survivors, tries, recorded=recorded))
+                                   mutants, survivors, tries, recorded=recorded, otherwise=otherwise))
 
     def paired(self, id:str, sentence:str, draw,
                of:tuple, # What is to be better, and than what; a mutant is a pair too
@@ -237,6 +244,7 @@ class Claims():
         draws = {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
         more = dict(environment(), seed=seed, section=section)
         rows = {k: claim.row(k, x, **more) for k, x in draws.items()}
+        for k, other in (claim.otherwise or {}).items(): claim.judge_otherwise(rows[k], draws[other])
         if claim.kind == 'theory': _check_groups(claim, draws)
         unseen = {*(claim.lesson if isinstance(claim.lesson, dict) else ())} - {*rows}
         if unseen: raise ValueError(f'{claim.id}: figures of the lesson without draws: {sorted(unseen)}')

@@ -157,7 +157,7 @@ def count_far(draws:Tensor,  # (...,m), fresh; one is enough
             Count('not finite', unwell, m, (2*_urn(sick + 1, n, m)[unwell]).clamp(max=1))]
 
 # %% ../nbs/00a_counting.ipynb #1c3ec9c0
-VERDICTS = ('holds', 'holds in expectation only', 'a lucky draw', 'refuted')
+VERDICTS = ('holds', 'holds in expectation only', "another implementation's", 'a lucky draw', 'refuted')
 
 def percentile(draws:Tensor, # (n,)
                figure:float,

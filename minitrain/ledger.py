@@ -66,7 +66,7 @@ def glance(ledger:dict) -> str: # As `read_ledger` returns
     rows = [*ledger['claims'].values()]
     n, lesson = Counter(r['verdict'] for r in rows), sum(r.get('lesson') is not None for r in rows)
     caught, mutants, _ = power(ledger)
-    what = ('hold', 'hold in expectation only', 'lucky draws', 'refuted')
+    what = ('hold', 'hold in expectation only', "another implementation's", 'lucky draws', 'refuted')
     parts = ', '.join(f'{n[v]} {w}' for v, w in zip(VERDICTS, what))
     score = f' Of {mutants} mutants, the wrong versions that claims name, {caught} were caught ({caught/mutants:.2f}).' if mutants else ''
     return f'{len(rows)} figures, {lesson} of them printed by the lesson: {parts}.{score}'
@@ -87,7 +87,7 @@ def percentile_picture(ledger:dict, ax):
     from minitrain.counting import VERDICTS
     rows = [r for r in ledger['claims'].values() if r.get('percentile') is not None]
     notebooks = sorted({r['id'].split('.')[0] for r in rows})
-    colours = dict(zip(VERDICTS, ('C0', 'C1', 'C4', 'C3')))
+    colours = dict(zip(VERDICTS, ('C0', 'C1', 'C2', 'C4', 'C3')))
     for v in VERDICTS:
         mine = [r for r in rows if r['verdict'] == v]
         where = [(r['percentile'], notebooks.index(r['id'].split('.')[0]) + (i % 5 - 2)/8)
