@@ -108,16 +108,21 @@ class GANTrainer(Callback):
         self.n_critic, self.conditional = check_whole('n_critic', n_critic, 1), conditional
         self.seed = int(torch.randint(2**62, ())) if seed is None else check_whole('seed', seed, 0)
         self._both = None
+        self._begin()
+
+    def _begin(self):
+        self.turn, self.taken = 'critic', 0                          # steps taken in this turn
+        self.steps = dict.fromkeys(TURNS, 0)
+        self._losses, self._pending = ({t: [] for t in TURNS} for _ in range(2))
+        self.generator = torch.Generator().manual_seed(self.seed)
 
     def begin_fit(self):
         for what, kind in (('model', GANModule), ('opt', GANOptimizer), ('loss_func', GANLoss)):
             o = getattr(self.run, what)
             if not isinstance(o, kind):
                 raise TypeError(f'{what} is a {type(o).__name__}: give the learner a {kind.__name__}')
-        self._both, self.turn, self.taken = self.opt, 'critic', 0    # steps taken in this turn
-        self.steps = dict.fromkeys(TURNS, 0)
-        self._losses, self._pending = ({t: [] for t in TURNS} for _ in range(2))
-        self.generator = torch.Generator().manual_seed(self.seed)
+        self._both = self.opt
+        self._begin()
 
     def begin_validate(self): self._valid_generator = torch.Generator().manual_seed(self.seed + 1)
 
