@@ -91,7 +91,7 @@ class GANOptimizer():
 
 # %% ../nbs/11_gan.ipynb #e474d317
 class GANTrainer(Callback):
-    """Trains critic and generator of a `GANModule` in turns; its noise is its own, and the same in each fit.
+    """Trains critic and generator of a `GANModule` in turns; its noise is its own.
 
     Raises: ValueError of sizes below 1; TypeError at the start of a fit whose learner is not of a
     `GANModule`."""
@@ -107,14 +107,13 @@ class GANTrainer(Callback):
         self.noise = tuple(check_whole('noise', n, 1) for n in listify(noise))
         self.n_critic, self.conditional = check_whole('n_critic', n_critic, 1), conditional
         self.seed = int(torch.randint(2**62, ())) if seed is None else check_whole('seed', seed, 0)
-        self._both = None
+        self._both, self.generator = None, torch.Generator().manual_seed(self.seed)
         self._begin()
 
     def _begin(self):
         self.turn, self.taken = 'critic', 0                          # steps taken in this turn
         self.steps = dict.fromkeys(TURNS, 0)
         self._losses, self._pending = ({t: [] for t in TURNS} for _ in range(2))
-        self.generator = torch.Generator().manual_seed(self.seed)
 
     def begin_fit(self):
         for what, kind in (('model', GANModule), ('opt', GANOptimizer), ('loss_func', GANLoss)):

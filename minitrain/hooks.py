@@ -95,7 +95,7 @@ class ActivationStats(_Pictures, Callback):
 
     Raises: ValueError of limits that are none."""
     only_looks = True
-    def __init__(self, every:int=1,       # Training batches from one look to the next
+    def __init__(self, every:int=1,       # It looks at each `every`-th training batch
                  modules=None,            # As for `Hooks`; all `leaves` of the model where None
                  bins:int=40, lim:tuple=(-5., 5.), # Of the histograms; the outer bins hold what lies outside
                  near:float=.05):         # What is smaller than this is near zero
@@ -110,7 +110,7 @@ class ActivationStats(_Pictures, Callback):
         for h in self.hooks: h.rows, h.hists = [], []
 
     def begin_batch(self):
-        self._due = self.in_train and self.n_iter % self.every == 0
+        self._due = self.in_train and (self.n_iter + 1) % self.every == 0
         if self._due: self.batches.append(self.n_iter)
     def after_pred(self): self._due = False
     def after_fit(self): self.hooks.remove()
@@ -179,16 +179,16 @@ class NanGuard(Callback):
 
     Raises: FloatingPointError, see above; ValueError of an `every` below 1."""
     _order = 25                           # after unscaling and clipping: what a step would be taken along
-    def __init__(self, every:int=1):      # Steps from one look to the next; each waits for the device
+    def __init__(self, every:int=1):      # It looks before each `every`-th step; each look waits for the device
         self.every, self._seen = check_whole('every', every, 1), []
 
     def begin_batch(self):
         if not self.held: self._seen = []
-        self._rng = torch.get_rng_state() if self.in_train and self.n_step % self.every == 0 else None
+        self._rng = torch.get_rng_state() if self.in_train and (self.n_step + 1) % self.every == 0 else None
     def after_pred(self):                 # of a window each batch: the first may have brought it
         if self._rng is not None: self._seen.append((self._rng, self.xb, self.yb))
     def before_step(self):
-        if self.n_step % self.every: return
+        if (self.n_step + 1) % self.every: return
         grads = [p.grad for g in self.opt.param_groups for p in g['params'] if p.grad is not None]
         norms = torch._foreach_norm(grads)
         if not torch.stack([self.loss.detach().float().abs(), *(n.float() for n in norms)]).isfinite().all():

@@ -139,6 +139,16 @@ def test_six_fits_take_no_more_memory_than_two(name, tmp_path):
         alive.append(tensors_alive())
     assert alive[-1] <= alive[1], alive
 
+@pytest.mark.parametrize('name', [n for n in kinds if hasattr(kinds[n], 'state_dict')])
+def test_what_is_random_goes_on_from_fit_to_fit(name, tmp_path):
+    gan = name == 'GANTrainer'
+    run = Runner(some_of([name], tmp_path))
+    (cb,), states = run.of_kind(kinds[name]), []
+    for _ in range(2):
+        run.fit(1, learner(gan=gan))
+        states.append({k: v.tolist() if isinstance(v, torch.Tensor) else str(v) for k, v in cb.state_dict().items() if k in ('rng', 'generator')})
+    assert all(states[0][k] != states[1][k] for k in states[0])
+
 class Skip(Callback):
     _order = -50
     def begin_batch(self): return self.in_train and self.n_iter % 5 == 2
