@@ -327,7 +327,7 @@ class Runner(_Events):
         "Train `learn`. After it, also after an error, the runner's state can be read."
         if self._busy: raise RuntimeError('a fit inside a fit of the same Runner: give the inner one a Runner of its own')
         self.epochs, self.learn, self.start = check_whole('epochs', epochs, 0), learn, start
-        self.n_step, self.stop, self.in_train, self.held, self.error = 0, False, False, False, None
+        self.stop, self.in_train, self.held, self.error = False, False, False, None
         self._place()
         for cb in self.cbs: _introduce(cb, self)
         self._resolve()
@@ -344,7 +344,8 @@ class Runner(_Events):
     def _fit(self):
         self.opt.zero_grad()                  # an interrupted fit may have left gradients
         if self('begin_fit'): return
-        first, batch = self._place()          # again: a callback may have set another start
+        if (self.epoch, self.batch) != tuple(self.start): self._place()     # a callback has set another start
+        first, batch = self.epoch, self.batch
         if tuple(self.start) != (0, 0): _tell_epoch(self.data.train_dl, first)
         for self.epoch in range(first, self.epochs):
             if self('begin_epoch'): self.stop = False
@@ -365,6 +366,7 @@ class Runner(_Events):
             raise ValueError(f'start {self.start!r}: give (epoch, batch), epoch from 0 to {self.epochs}, '
                              f'batch from 0 to {iters - 1}')
         self.n_iter, self.n_epochs = self.epoch*iters + self.batch, self.epoch + self.batch/iters
+        self.n_step = self.n_iter             # those who make fewer steps say so at begin_fit
         return self.epoch, self.batch
 
     def all_batches(self, dl, start:int=0):

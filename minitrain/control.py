@@ -149,22 +149,25 @@ class GradientAccumulation(Callback):
         self.n, self.weigh = check_whole('n', n, 1), count
         self._begin()
 
-    def _begin(self): self._items, self._first, self._left = 0, None, self.n
-    def begin_fit(self): self._begin()
+    def _begin(self): self._items, self._first, self._weight, self._left = 0, None, None, self.n
+    def begin_fit(self):
+        self._begin()
+        epoch, batch = self.start
+        self.run.n_step = epoch*-(-len(self.data.train_dl)//self.n) + batch//self.n
 
     def after_loss(self):
         if not self.in_train or self.n == 1: return
         if is_summed(self.loss_func):        # sums add up to the sum: nothing to weigh
-            self._items = 1
+            self._weight = None
             return
         nb = items_in(self.xb, self.yb) if self.weigh is None else float(self.weigh(self.xb, self.yb))
         if self._first is None: self._first = nb
-        weight = nb/self._first           # relative: batches of one size keep their gradient's bits
-        self._items += weight
+        self._weight = weight = nb/self._first      # relative: batches of one size keep their gradient's bits
         if weight != 1: self.loss.register_hook(lambda g: g*weight)
 
     def after_backward(self):
         if self.n == 1: return
+        self._items = 1 if self._weight is None else self._items + self._weight      # it may have been left out before
         self._left -= 1
         return self._left > 0 and self.batch + 1 < self.iters
 

@@ -16,12 +16,14 @@ from .callbacks import AvgStatsCallback, Callback
 from .core import check_whole, draw
 
 # %% ../nbs/12_logging.ipynb #0897353a
+def _unheard(line): pass
+
 class _Logger(Callback):
     "Base of loggers: knows the epoch's averages, from each `AvgStatsCallback`, or its own of the loss."
     only_looks = True
     _seen = False
     def begin_fit(self):
-        self._own = AvgStatsCallback([], log=lambda line: None)
+        self._own = AvgStatsCallback([], log=_unheard)
         self._own.set_runner(self.run)
         self._sources = self.run.of_kind(AvgStatsCallback) or [self._own]
         self._begun, self._seen = time.perf_counter(), False

@@ -176,11 +176,11 @@ class _Average(Callback):
         return 0 if self._avg is None else int(self._avg.n_averaged)
 
     def state_dict(self) -> dict:
-        "The average so far, and the number of weights in it."
-        return self._avg.state_dict()
+        "The average so far, and the number of weights in it; empty before the first fit."
+        return {} if self._avg is None else self._avg.state_dict()
     def load_state_dict(self, state_dict:dict):
-        "Go on where `state_dict` was taken."
-        self._avg.load_state_dict(state_dict)
+        "Go on where `state_dict` was taken; an empty one changes nothing."
+        if state_dict: self._avg.load_state_dict(state_dict)
 
 def _lerp(decay, averages, params, n): get_ema_multi_avg_fn(decay)(averages, params, n)
 

@@ -2,7 +2,7 @@
 
 Those that can't be made without arguments have them below; one that is missing there fails, and says so.
 """
-import gc, itertools, math, random, weakref
+import copy, gc, itertools, math, pickle, random, weakref
 import numpy as np
 import pytest, torch, torch.nn.functional as F
 from torch import nn
@@ -50,6 +50,18 @@ def test_can_be_made_and_is_readable_at_once(name, tmp_path):
         try: getattr(cb, k)
         except ValueError as e: assert len(str(e)) > 20          # it says what is missing
     assert isinstance(cb.name, str)
+
+class Twice: # in place of lambdas, which nobody can pickle
+    def __call__(self, xb): return 2*xb
+
+@pytest.mark.parametrize('name', ordinary)
+def test_goes_through_pickle_and_a_copy(name, tmp_path):
+    "Before a fit and after one, as process pools need it"
+    cb, *beside = some_of([name], tmp_path)
+    if name == 'BatchTransformXCallback': cb.tfm = Twice()
+    for _ in range(2):
+        for twin in (pickle.loads(pickle.dumps(cb)), copy.deepcopy(cb)): assert type(twin) is kinds[name] and twin.name == cb.name
+        Runner([cb, *beside]).fit(1, learner())
 
 class Halt(Callback):
     _order = -99
