@@ -13,7 +13,7 @@ class BuildWithLedger(build_py):
     "The ledger goes into the package, where `importlib.resources` finds it; a checkout reads its own."
     def run(self):
         super().run()
-        if not self.editable_mode: self.copy_file(str(here/'results'/'claims.json'), str(Path(self.build_lib)/cfg['lib_path']))
+        if not self.editable_mode: self.copy_file(str(here/'results'/'claims.json'), str(Path(self.build_lib)/cfg['lib_path']/'lab'))
 
 setup(
     name=cfg['lib_name'],
@@ -27,11 +27,11 @@ setup(
     url=cfg['git_url'],
     license='Apache-2.0',
     license_files=['LICENSE'],
-    packages=[cfg['lib_path']],
+    packages=[cfg['lib_path'], f"{cfg['lib_path']}.lab"],
     cmdclass=dict(build_py=BuildWithLedger),
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
-    extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'bench', 'tensorboard')},
+    extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'bench', 'lab', 'tensorboard')},
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
     classifiers=['Development Status :: 4 - Beta', 'Intended Audience :: Developers', 'Intended Audience :: Education',

@@ -5,21 +5,21 @@
 # %% auto #0
 __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init', 'RandomSampler',
            'SequentialSampler', 'camel2snake', 'check_whole', 'copy_model', 'hide_hooks', 'refuse_names', 'draw',
-           'environment', 'expect_fail', 'items_in', 'listify', 'map_leaves', 'map_tensors', 'tensors_in', 'mean_sd',
-           'mse', 'near', 'seeded', 'set_seed', 'smoothed', 'test_close', 'test_eq', 'test_fail', 'test_ne',
-           'test_near', 'test_near_zero', 'MIRRORS', 'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data',
-           'ClaimError', 'Claims', 'Comparison', 'as_line', 'as_mean_sd', 'compare', 'one_by_one', 'plot_draws', 'fans',
-           'gain', 'kaiming2', 'stats', 'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_', 'SGD',
-           'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls',
-           'log_softmax', 'logsumexp', 'nll', 'validate', 'EVENTS', 'STATE', 'AvgStats', 'AvgStatsCallback', 'Callback',
-           'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'get_preds', 'is_summed', 'loader_apart',
-           'loader_length', 'metric_names', 'Pairs', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder',
-           'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func',
-           'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find',
-           'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary',
-           'RECIPE_99', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'best_device',
-           'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'race_99', 'to_device', 'view_tfm',
-           'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'EMA', 'SWA',
+           'environment', 'expect_fail', 'import_extra', 'scipy_stats', 'items_in', 'listify', 'map_leaves',
+           'map_tensors', 'tensors_in', 'mean_sd', 'mse', 'near', 'seeded', 'set_seed', 'smoothed', 'test_close',
+           'test_eq', 'test_fail', 'test_ne', 'test_near', 'test_near_zero', 'MIRRORS', 'DataError', 'data_folder',
+           'get_data', 'normalize', 'synth_data', 'Comparison', 'compare', 'fans', 'gain', 'kaiming2', 'stats',
+           'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_', 'SGD', 'DataLoader', 'Dataset', 'Flatten',
+           'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls', 'log_softmax', 'logsumexp', 'nll',
+           'validate', 'EVENTS', 'STATE', 'AvgStats', 'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner',
+           'TrainEvalCallback', 'get_model', 'get_preds', 'is_summed', 'loader_apart', 'loader_length', 'metric_names',
+           'Pairs', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds',
+           'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func', 'layer_groups', 'plot_sched',
+           'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find', 'ActivationStats',
+           'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'RECIPE_99',
+           'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'best_device', 'cnn_99',
+           'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'race_99', 'to_device', 'view_tfm', 'HIGHER',
+           'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'EMA', 'SWA',
            'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty',
            'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer', 'GANTrainer', 'critic_loss', 'frozen',
            'generator_loss', 'CSVLogger', 'JSONLogger', 'LivePlot', 'ProgressCallback', 'TensorBoardCallback']
@@ -33,12 +33,11 @@ from torch.nn import init
 from torch.utils.data import RandomSampler, SequentialSampler
 
 # %% ../nbs/99_all.ipynb #78a60dc6
-from .core import (camel2snake, check_whole, copy_model, draw, environment, expect_fail, items_in, listify,
-                            map_leaves, map_tensors, mean_sd, mse, near, seeded, set_seed, smoothed, tensors_in,
+from .core import (camel2snake, check_whole, copy_model, draw, environment, expect_fail, import_extra, items_in, listify,
+                            map_leaves, map_tensors, mean_sd, mse, near, scipy_stats, seeded, set_seed, smoothed, tensors_in,
                             refuse_names, hide_hooks, test_close, test_eq, test_fail, test_ne, test_near, test_near_zero)
 from .data import MIRRORS, DataError, data_folder, get_data, normalize, synth_data
-from .claims import (ClaimError, Claims, Comparison, as_line, as_mean_sd, compare, one_by_one,
-                              plot_draws)
+from .compare import Comparison, compare
 from .init import fans, gain, kaiming2, stats
 from .scaling import FixupBlock, InitReport, fixup_, init_report, lsuv_
 from .minibatch import (SGD, DataLoader, Dataset, Flatten, Optimizer, Sampler, accuracy, collate,
@@ -61,15 +60,15 @@ from .regularize import (EMA, SWA, ActivationRegularization, AttributeScheduler,
 from .precision import MixedPrecision
 from .gan import (TURNS, GANLoss, GANModule, GANOptimizer, GANTrainer, critic_loss, frozen,
                            generator_loss)
-from .logging import CSVLogger, JSONLogger, LivePlot, ProgressCallback, TensorBoardCallback
+from .loggers import CSVLogger, JSONLogger, LivePlot, ProgressCallback, TensorBoardCallback
 
 # %% ../nbs/99_all.ipynb #e796eae6
 _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init',
          'RandomSampler', 'SequentialSampler', 'camel2snake', 'check_whole', 'copy_model', 'hide_hooks', 'refuse_names', 'draw', 'environment',
-         'expect_fail', 'items_in', 'listify', 'map_leaves', 'map_tensors', 'tensors_in', 'mean_sd', 'mse', 'near', 'seeded', 'set_seed', 'smoothed',
+         'expect_fail', 'import_extra', 'scipy_stats', 'items_in', 'listify', 'map_leaves', 'map_tensors', 'tensors_in', 'mean_sd', 'mse', 'near', 'seeded', 'set_seed', 'smoothed',
          'test_close', 'test_eq', 'test_fail', 'test_ne', 'test_near', 'test_near_zero', 'MIRRORS',
-         'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data', 'ClaimError', 'Claims',
-         'Comparison', 'as_line', 'as_mean_sd', 'compare', 'one_by_one', 'plot_draws', 'fans', 'gain',
+         'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data', 'Comparison',
+         'compare', 'fans', 'gain',
          'kaiming2', 'stats', 'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_', 'SGD',
          'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit',
          'get_dls', 'log_softmax', 'logsumexp', 'nll', 'validate', 'EVENTS', 'STATE', 'AvgStats',

@@ -44,7 +44,7 @@ def fresh():
             if not ok: return False, out
         ok, out = command(sys.executable, 'tests/readme.py', 'README.md', cwd=copy)
         if not ok: return False, out
-        for pattern in ('nbs/*.ipynb', 'minitrain/*.py', 'README.md'):
+        for pattern in ('nbs/*.ipynb', 'minitrain/**/*.py', 'README.md'):
             ours, made = ({str(p.relative_to(d)) for p in d.glob(pattern)} for d in (root, copy))
             for name in sorted(ours | made):
                 if name in ours & made and filecmp.cmp(root/name, copy/name, shallow=False): continue
@@ -52,7 +52,7 @@ def fresh():
         return not text, text
 
 def pyflakes():
-    modules = [p for p in sorted((root/'minitrain').glob('*.py')) if p.name != '_modidx.py']
+    modules = [p for p in sorted((root/'minitrain').rglob('*.py')) if p.name != '_modidx.py']
     tests = [p for p in sorted((root/'tests').glob('*.py')) if p.name != 'lesson_code.py']   # its star is its point
     ok, text = command(sys.executable, '-m', 'pyflakes', *modules, *tests, 'setup.py')
     return ok and not text, text

@@ -1,8 +1,8 @@
 "The claims as a whole: the command as a process, and wrong constants put into the package by hand."
-import fcntl, json, os, pty, re, signal, struct, subprocess, sys, termios
+import fcntl, json, os, pty, re, signal, struct, shutil, subprocess, sys, termios
 from pathlib import Path
 import pytest
-from minitrain.ledger import claim_notebooks, power, read_ledger
+from minitrain.lab.ledger import claim_notebooks, power, read_ledger
 
 root = Path(__file__).parent.parent
 command = str(Path(sys.executable).parent/'minitrain_claims')
@@ -19,7 +19,7 @@ def test_prints_worst_first(tmp_path):
     assert '02b.xavier.std: lesson 0.927' in some and '02a.' not in some
 
 def test_help_is_immediate_and_wrong_arguments_are_named(tmp_path):
-    code = 'import sys, minitrain.ledger\nprint("torch" in sys.modules)'
+    code = 'import sys, minitrain.lab.ledger\nprint("torch" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout == 'False\n'
     assert '--record' in run('--help').stdout
     for args, said in ((['--only', '99'], "--only '99'"), (['--workers', '0'], '--workers 0'), (['--check', '--root', '.'], 'run this in a checkout')):
@@ -31,7 +31,7 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path):
     (tmp_path/'nbs').mkdir()
     first = "claims.exact('one', 'One', lambda f: f(), lambda: 1., 1.)"
     slow = "import time\nif not open('go').read(): time.sleep(10**6)"
-    cells = ["from minitrain.claims import *\nclaims = Claims('02z')", first, slow, first.replace("'one'", "'two'")]
+    cells = ["from minitrain.lab.claims import *\nclaims = Claims('02z')", first, slow, first.replace("'one'", "'two'")]
     (tmp_path/'nbs'/'02z_x.ipynb').write_text(json.dumps(dict(cells=[dict(cell_type='code', source=c) for c in cells])))
     (tmp_path/'nbs'/'go').write_text('')
     (tmp_path/'results').mkdir()
@@ -83,8 +83,8 @@ wrong = [('02a_init_research', 'init', 'math.sqrt(2./', 'math.sqrt(2.02/'), ('02
 
 @pytest.mark.parametrize('notebook,module,right,mutant', wrong, ids=[f'{m}: {w}' for _, m, _, w in wrong])
 def test_a_wrong_constant_turns_red(tmp_path, notebook, module, right, mutant):
-    package = tmp_path/'minitrain'; package.mkdir()
-    for p in (root/'minitrain').glob('*.py'): (package/p.name).write_text(p.read_text(encoding='utf-8'), encoding='utf-8')
+    package = tmp_path/'minitrain'
+    shutil.copytree(root/'minitrain', package, ignore=shutil.ignore_patterns('__pycache__'))
     text = (package/f'{module}.py').read_text(encoding='utf-8')
     assert text.count(right) == 1, f'{right} is not in {module} once: the test has to follow the code'
     (package/f'{module}.py').write_text(text.replace(right, mutant), encoding='utf-8')

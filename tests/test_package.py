@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).parent.parent
-modules = sorted(p.stem for p in (root/'minitrain').glob('*.py') if not p.stem.startswith('_'))
+modules = sorted('.'.join(p.relative_to(root/'minitrain').with_suffix('').parts) for p in (root/'minitrain').rglob('*.py')
+                 if not p.stem.startswith('_'))      # 'core', …, 'lab.claims', …
 
 def python(code, **kwargs): return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, **kwargs)
 
@@ -27,10 +28,11 @@ def test_import_changes_nothing(name, tmp_path):
     else: assert unchanged and not plotting
 
 def test_command_parses_before_it_imports_torch():
-    done = python('import sys, minitrain.reproduce as r\nprint("torch" in sys.modules)')
+    done = python('import sys, minitrain.lab.reproduce as r\nprint("torch" in sys.modules)')
     assert done.stdout == 'False\n', done.stderr
 
-def tree(name): return ast.parse((root/'minitrain'/f'{name}.py').read_text(encoding='utf-8'))
+def path_of(module): return f"minitrain/{module.replace('.', '/')}.py"
+def tree(name): return ast.parse((root/path_of(name)).read_text(encoding='utf-8'))
 
 def test_each_name_is_defined_once_and_none_by_star():
     owners = collections.defaultdict(list)
@@ -40,16 +42,30 @@ def test_each_name_is_defined_once_and_none_by_star():
         assert not [n for n in ast.walk(tree(name)) if isinstance(n, ast.ImportFrom) and n.names[0].name == '*'], name
     assert not {k: v for k, v in owners.items() if len(v) > 1}
 
+def own_imports(name):
+    "Modules of this package that module `name` imports, anywhere in it: 'core', 'lab.counting'"
+    here = ('minitrain.' + name).split('.')
+    for n in ast.walk(tree(name)):
+        if isinstance(n, ast.Import): found = [a.name for a in n.names]
+        elif isinstance(n, ast.ImportFrom):
+            package = '.'.join([*here[:-n.level], *([n.module] if n.module else [])]) if n.level else n.module
+            found = [package, *(f'{package}.{a.name}' for a in n.names)]
+        else: continue
+        yield from (f.removeprefix('minitrain.') for f in found if f.startswith('minitrain.'))
+
 def test_modules_import_from_lower_numbers_only():
     number = {}
     for nb in (root/'nbs').glob('[0-9]*.ipynb'):
-        found = re.search(r'#\| default_exp (\w+)', nb.read_text(encoding='utf-8'))
+        found = re.search(r'#\| default_exp ([\w.]+)', nb.read_text(encoding='utf-8'))
         if found: number[found[1]] = nb.name.split('_')[0]
     assert sorted(number) == modules
     for name in modules:
-        imports = [n for n in ast.walk(tree(name)) if isinstance(n, ast.ImportFrom) and n.level == 1]
-        used = [n.module for n in imports if n.module in number]       # the package itself is none of them
+        used = [u for u in own_imports(name) if u in number and u != name]      # the package itself is none of them
         assert all(number[u] < number[name] for u in used), (name, used)
+
+def test_what_trains_imports_nothing_that_measures():
+    for name in modules:
+        if not name.startswith('lab.'): assert not [u for u in own_imports(name) if u.split('.')[0] == 'lab'], name
 
 def test_public_names_have_docstrings():
     for name in modules:
@@ -102,18 +118,18 @@ def test_wheel_and_sdist(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     wheel, sdist = next(tmp_path.glob('*.whl')), next(tmp_path.glob('*.tar.gz'))
     names = zipfile.ZipFile(wheel).namelist()
-    assert {f'minitrain/{m}.py' for m in modules} <= set(names) and any(n.endswith('LICENSE') for n in names)
-    assert 'minitrain/claims.json' in names
+    assert {path_of(m) for m in modules} <= set(names) and any(n.endswith('LICENSE') for n in names)
+    assert 'minitrain/lab/claims.json' in names
     for dist in (wheel, sdist):
         target = tmp_path/dist.suffix.strip('.')
         done = pip('install', '--quiet', '--no-deps', '--no-build-isolation', '--target', target, dist)
         assert done.returncode == 0, done.stderr
         done = python(small_fit, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(target)})
         assert done.returncode == 0 and str(target) in done.stdout, done.stderr
-        done = python('from minitrain.ledger import *; print(ledger_path(), len(read_ledger()["claims"]))', cwd=tmp_path,
+        done = python('from minitrain.lab.ledger import *; print(ledger_path(), len(read_ledger()["claims"]))', cwd=tmp_path,
                       env={**os.environ, 'PYTHONPATH': str(target)})
         path, n = done.stdout.split()
-        assert path == str(target/'minitrain'/'claims.json') and int(n) > 100, done.stderr
+        assert path == str(target/'minitrain'/'lab'/'claims.json') and int(n) > 100, done.stderr
 
 def test_fastcore_2(tmp_path):
     done = pip('install', '--quiet', '--no-deps', '--target', tmp_path, 'fastcore>=2,<3')
