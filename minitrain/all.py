@@ -4,25 +4,27 @@
 
 # %% auto #0
 __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init', 'RandomSampler',
-           'SequentialSampler', 'camel2snake', 'check_whole', 'copy_model', 'hide_hooks', 'refuse_names', 'draw',
-           'environment', 'expect_fail', 'import_extra', 'scipy_stats', 'items_in', 'listify', 'map_leaves',
-           'map_tensors', 'tensors_in', 'mean_sd', 'mse', 'near', 'seeded', 'set_seed', 'smoothed', 'test_close',
-           'test_eq', 'test_fail', 'test_ne', 'test_near', 'test_near_zero', 'MIRRORS', 'DataError', 'data_folder',
-           'get_data', 'normalize', 'synth_data', 'Comparison', 'compare', 'fans', 'gain', 'kaiming2', 'stats',
-           'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_', 'SGD', 'DataLoader', 'Dataset', 'Flatten',
-           'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls', 'log_softmax', 'logsumexp', 'nll',
-           'validate', 'EVENTS', 'STATE', 'AvgStats', 'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner',
-           'TrainEvalCallback', 'get_model', 'get_preds', 'is_summed', 'loader_apart', 'loader_length', 'metric_names',
-           'Pairs', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds',
-           'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func', 'layer_groups', 'plot_sched',
-           'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find', 'ActivationStats',
-           'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'RECIPE_99',
-           'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'best_device', 'cnn_99',
-           'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'race_99', 'to_device', 'view_tfm', 'HIGHER',
-           'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'EMA', 'SWA',
-           'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty',
-           'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer', 'GANTrainer', 'critic_loss', 'frozen',
-           'generator_loss', 'CSVLogger', 'JSONLogger', 'LivePlot', 'ProgressCallback', 'TensorBoardCallback']
+           'SequentialSampler', 'MovingAverage', 'camel2snake', 'check_whole', 'copy_model', 'draw', 'environment',
+           'evaluating', 'expect_fail', 'hide_hooks', 'import_extra', 'listify', 'mean_sd', 'mse', 'near',
+           'refuse_names', 'replacing', 'scipy_stats', 'seeded', 'set_seed', 'smoothed', 'test_close', 'test_eq',
+           'test_fail', 'test_ne', 'test_near', 'test_near_zero', 'MIRRORS', 'DataError', 'data_folder', 'get_data',
+           'normalize', 'synth_data', 'Comparison', 'compare', 'fans', 'gain', 'kaiming2', 'stats', 'FixupBlock',
+           'InitReport', 'fixup_', 'init_report', 'lsuv_', 'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler',
+           'accuracy', 'collate', 'fit', 'get_dls', 'groups_of', 'log_softmax', 'logsumexp', 'nll', 'tensors_of',
+           'validate', 'SGD', 'all_params', 'with_grad', 'as_pair', 'batches_from', 'call_model', 'items_in', 'joined',
+           'loader_apart', 'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in', 'to_device',
+           'AvgStats', 'Waiting', 'is_summed', 'metric_names', 'EVENTS', 'STATE', 'AvgStatsCallback', 'Callback',
+           'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'Pairs', 'get_preds', 'predict',
+           'synth_learner', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal',
+           'create_learner', 'freeze_', 'get_model_func', 'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp',
+           'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks',
+           'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'RECIPE_99', 'BatchTransformXCallback',
+           'DeviceCallback', 'GeneralRelu', 'RandomShift', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model',
+           'init_cnn_', 'mnist_view', 'race_99', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation',
+           'GradientClipping', 'Interrupt', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup',
+           'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer',
+           'GANTrainer', 'critic_loss', 'frozen', 'generator_loss', 'CSVLogger', 'JSONLogger', 'LivePlot',
+           'ProgressCallback', 'TensorBoardCallback']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
 import math
@@ -33,30 +35,35 @@ from torch.nn import init
 from torch.utils.data import RandomSampler, SequentialSampler
 
 # %% ../nbs/99_all.ipynb #78a60dc6
-from .core import (camel2snake, check_whole, copy_model, draw, environment, expect_fail, import_extra, items_in, listify,
-                            map_leaves, map_tensors, mean_sd, mse, near, scipy_stats, seeded, set_seed, smoothed, tensors_in,
-                            refuse_names, hide_hooks, test_close, test_eq, test_fail, test_ne, test_near, test_near_zero)
+from .core import (MovingAverage, camel2snake, check_whole, copy_model, draw, environment,
+                            evaluating, expect_fail, hide_hooks, import_extra, listify, mean_sd, mse, near,
+                            refuse_names, replacing, scipy_stats, seeded, set_seed, smoothed, test_close,
+                            test_eq, test_fail, test_ne, test_near, test_near_zero)
 from .data import MIRRORS, DataError, data_folder, get_data, normalize, synth_data
 from .compare import Comparison, compare
 from .init import fans, gain, kaiming2, stats
 from .scaling import FixupBlock, InitReport, fixup_, init_report, lsuv_
-from .minibatch import (SGD, DataLoader, Dataset, Flatten, Optimizer, Sampler, accuracy, collate,
-                                 fit, get_dls, log_softmax, logsumexp, nll, validate)
-from .callbacks import (EVENTS, STATE, AvgStats, AvgStatsCallback, Callback, DataBunch, Learner,
-                                 Runner, TrainEvalCallback, get_model, get_preds, is_summed, loader_apart, loader_length,
-                                 metric_names)
-from .learner import Pairs, predict, synth_learner
+from .minibatch import (DataLoader, Dataset, Flatten, Optimizer, Sampler, accuracy, collate, fit,
+                                 get_dls, groups_of, log_softmax, logsumexp, nll, tensors_of, validate)
+from .sgd import SGD, all_params, with_grad
+from .batches import (as_pair, batches_from, call_model, items_in, joined, loader_apart,
+                               loader_length, map_leaves, map_tensors, tell_epoch, tensors_in, to_device)
+from .averages import AvgStats, Waiting, is_summed, metric_names
+from .events import EVENTS, STATE
+from .callbacks import (AvgStatsCallback, Callback, DataBunch, Learner, Runner, TrainEvalCallback,
+                                 get_model)
+from .learner import Pairs, get_preds, predict, synth_learner
 from .anneal import (ParamScheduler, Recorder, annealer, combine_scheds, cos_1cycle_anneal,
-                              create_learner, freeze_, get_model_func, layer_groups, plot_sched,
-                              sched_cos, sched_exp, sched_lin, sched_no, sched_values)
+                              create_learner, freeze_, get_model_func, layer_groups, plot_sched, sched_cos,
+                              sched_exp, sched_lin, sched_no, sched_values)
 from .lr_find import LR_Find, lr_find
 from .hooks import ActivationStats, Hook, Hooks, NanGuard, Summary, first_bad, leaves, summary
-from .convnet import (RECIPE_99, BatchTransformXCallback, DeviceCallback, GeneralRelu,
-                               RandomShift, best_device, cnn_99, conv_layer, get_cnn_model, init_cnn_,
-                               mnist_view, race_99, to_device, view_tfm)
+from .convnet import (RECIPE_99, BatchTransformXCallback, DeviceCallback, GeneralRelu, RandomShift,
+                               best_device, cnn_99, conv_layer, get_cnn_model, init_cnn_, mnist_view, race_99,
+                               view_tfm)
 from .control import HIGHER, LOWER, EarlyStopping, GradientAccumulation, GradientClipping, Interrupt
-from .regularize import (EMA, SWA, ActivationRegularization, AttributeScheduler, Mixup,
-                                  WeightDecay, activation_penalty)
+from .regularize import (EMA, SWA, ActivationRegularization, AttributeScheduler, Mixup, WeightDecay,
+                                  activation_penalty)
 from .precision import MixedPrecision
 from .gan import (TURNS, GANLoss, GANModule, GANOptimizer, GANTrainer, critic_loss, frozen,
                            generator_loss)
@@ -64,23 +71,26 @@ from .loggers import CSVLogger, JSONLogger, LivePlot, ProgressCallback, TensorBo
 
 # %% ../nbs/99_all.ipynb #e796eae6
 _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init',
-         'RandomSampler', 'SequentialSampler', 'camel2snake', 'check_whole', 'copy_model', 'hide_hooks', 'refuse_names', 'draw', 'environment',
-         'expect_fail', 'import_extra', 'scipy_stats', 'items_in', 'listify', 'map_leaves', 'map_tensors', 'tensors_in', 'mean_sd', 'mse', 'near', 'seeded', 'set_seed', 'smoothed',
-         'test_close', 'test_eq', 'test_fail', 'test_ne', 'test_near', 'test_near_zero', 'MIRRORS',
-         'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data', 'Comparison',
-         'compare', 'fans', 'gain',
-         'kaiming2', 'stats', 'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_', 'SGD',
-         'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit',
-         'get_dls', 'log_softmax', 'logsumexp', 'nll', 'validate', 'EVENTS', 'STATE', 'AvgStats',
-         'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback',
-         'get_model', 'get_preds', 'is_summed', 'loader_apart', 'loader_length', 'metric_names', 'Pairs', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder',
-         'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func',
-         'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values',
-         'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad',
-         'leaves', 'summary', 'RECIPE_99', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu',
-         'RandomShift', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view',
-         'race_99', 'to_device', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping',
-         'Interrupt', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup',
-         'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule',
-         'GANOptimizer', 'GANTrainer', 'critic_loss', 'frozen', 'generator_loss', 'CSVLogger',
-         'JSONLogger', 'LivePlot', 'ProgressCallback', 'TensorBoardCallback']
+         'RandomSampler', 'SequentialSampler', 'MovingAverage', 'camel2snake', 'check_whole', 'copy_model',
+         'draw', 'environment', 'evaluating', 'expect_fail', 'hide_hooks', 'import_extra', 'listify',
+         'mean_sd', 'mse', 'near', 'refuse_names', 'replacing', 'scipy_stats', 'seeded', 'set_seed',
+         'smoothed', 'test_close', 'test_eq', 'test_fail', 'test_ne', 'test_near', 'test_near_zero',
+         'MIRRORS', 'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data', 'Comparison',
+         'compare', 'fans', 'gain', 'kaiming2', 'stats', 'FixupBlock', 'InitReport', 'fixup_', 'init_report',
+         'lsuv_', 'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit',
+         'get_dls', 'groups_of', 'log_softmax', 'logsumexp', 'nll', 'tensors_of', 'validate', 'SGD',
+         'all_params', 'with_grad', 'as_pair', 'batches_from', 'call_model', 'items_in', 'joined',
+         'loader_apart', 'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in',
+         'to_device', 'AvgStats', 'Waiting', 'is_summed', 'metric_names', 'EVENTS', 'STATE',
+         'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model',
+         'Pairs', 'get_preds', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder', 'annealer',
+         'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func', 'layer_groups',
+         'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find',
+         'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves',
+         'summary', 'RECIPE_99', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift',
+         'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'race_99',
+         'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping',
+         'Interrupt', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay',
+         'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer',
+         'GANTrainer', 'critic_loss', 'frozen', 'generator_loss', 'CSVLogger', 'JSONLogger', 'LivePlot',
+         'ProgressCallback', 'TensorBoardCallback']

@@ -10,8 +10,8 @@ __all__ = ['create_learner', 'get_model_func', 'annealer', 'sched_lin', 'sched_c
 import bisect, difflib, functools, inspect, math
 from itertools import accumulate
 from collections.abc import Callable, Mapping
-import torch
 from torch import Tensor, nn
+from .averages import Waiting
 from .callbacks import Callback, DataBunch, Learner, get_model
 from .core import check_whole, draw, listify
 
@@ -121,22 +121,18 @@ def _combined(pieces, starts, ends, pos:float) -> float:
     return pieces[i][1]((pos - starts[i])/(ends[i] - starts[i]))
 
 # %% ../nbs/05_anneal.ipynb #d86df1d8
-def _now(lr):
-    "A rate that is a tensor changes in place: keep a copy."
-    return lr.detach().clone() if isinstance(lr, Tensor) else lr
-
 class Recorder(Callback):
     "Notes each group's learning rate and the loss of every training batch."
     def __init__(self): self._start([])
 
     def _start(self, groups):
-        self.group_names, self.group_lrs, self._losses, self._pending = [], [], [], []
+        self.group_names, self.group_lrs, self._losses = [], [], Waiting()
         self._grow(groups)
 
     def _grow(self, groups):                  # nan for the batches before a group came
         for i, g in enumerate(groups[len(self.group_lrs):], len(self.group_lrs)):
             self.group_names.append(g.get('name', f'group {i}'))
-            self.group_lrs.append([math.nan]*(len(self._losses) + len(self._pending)))
+            self.group_lrs.append([math.nan]*len(self._losses))
 
     def begin_fit(self): self._start(self.opt.param_groups)
 
@@ -144,20 +140,17 @@ class Recorder(Callback):
         if not self.in_train or self.loss is None: return     # None: stopped before there was one
         groups = self.opt.param_groups
         if len(groups) > len(self.group_lrs): self._grow(groups)
-        for lrs, g in zip(self.group_lrs, groups): lrs.append(_now(g['lr']))
-        self._pending.append(self.loss.detach())
+        for lrs, g in zip(self.group_lrs, groups):
+            lr = g['lr']                      # a rate that is a tensor changes in place: keep a copy
+            lrs.append(lr.detach().clone() if isinstance(lr, Tensor) else lr)
+        self._losses.append(self.loss)
 
-    def after_epoch(self): self._flush()
-
-    def _flush(self):
-        if self._pending: self._losses += torch.stack(self._pending).tolist()
-        self._pending = []
+    def after_epoch(self): self.losses        # read once an epoch, so that not too many wait
 
     @property
     def losses(self) -> list:             # Floats, one a training batch
         "The losses so far."
-        self._flush()
-        return self._losses
+        return self._losses.values
 
     @property
     def lrs(self) -> list:                # Floats, one a training batch

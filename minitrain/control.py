@@ -10,8 +10,11 @@ import copy, math, re, signal, threading
 from collections.abc import Callable
 import torch
 from torch import nn
-from .callbacks import AvgStatsCallback, Callback, is_summed
-from .core import check_whole, items_in, listify, refuse_names
+from .averages import Waiting, is_summed
+from .batches import items_in
+from .callbacks import AvgStatsCallback, Callback
+from .core import check_whole, listify, refuse_names
+from .sgd import all_params, with_grad
 
 # %% ../nbs/08_control.ipynb #59f584c3
 LOWER = 'loss error error_rate mse rmse mae mape nll bce perplexity cross_entropy'.split()      # is better
@@ -112,30 +115,23 @@ class GradientClipping(Callback):
         limit = max_value if max_norm is None else max_norm
         if not limit > 0: raise ValueError(f'clipping to {limit!r}: give a number above 0')
         self.max_norm, self.max_value = max_norm, max_value
-
         self.begin_fit()
 
-    def begin_fit(self): self._norms, self._pending = [], []
+    def begin_fit(self): self._norms = Waiting()
 
     def before_step(self):
-        params = [p for g in self.opt.param_groups for p in g['params'] if p.grad is not None]
-        if self.max_norm == math.inf: self._pending.append(nn.utils.get_total_norm([p.grad for p in params]))
-        elif self.max_value is None: self._pending.append(nn.utils.clip_grad_norm_(params, self.max_norm))
-        else:
-            self._pending.append(nn.utils.get_total_norm([p.grad for p in params]))
-            nn.utils.clip_grad_value_(params, self.max_value)
+        params = with_grad(all_params(self.opt))
+        norm = nn.utils.get_total_norm([p.grad for p in params])
+        self._norms.append(norm)
+        if self.max_value is not None: nn.utils.clip_grad_value_(params, self.max_value)
+        elif self.max_norm < math.inf: nn.utils.clip_grads_with_norm_(params, self.max_norm, norm)
 
-    def after_epoch(self): self._flush()
-
-    def _flush(self):
-        if self._pending: self._norms += torch.stack(self._pending).tolist()
-        self._pending = []
+    def after_epoch(self): self.norms         # read once an epoch, so that not too many wait
 
     @property
     def norms(self) -> list: # Floats, one a step
         "Norms of the gradients before they were clipped."
-        self._flush()
-        return self._norms
+        return self._norms.values
 
 # %% ../nbs/08_control.ipynb #44837bd1
 class GradientAccumulation(Callback):
@@ -173,7 +169,7 @@ class GradientAccumulation(Callback):
 
     def before_step(self):                # a full window's, or what is there when the pass is over
         if self.n == 1: return
-        grads = [p.grad for g in self.opt.param_groups for p in g['params'] if p.grad is not None]
+        grads = [p.grad for p in with_grad(all_params(self.opt))]
         with torch.no_grad(): torch._foreach_div_(grads, self._items)
         self._begin()
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from .averages import Waiting
 from .callbacks import Callback
 from .core import check_whole, listify
 from .lr_find import LR_Find
@@ -113,7 +114,7 @@ class GANTrainer(Callback):
     def _begin(self):
         self.turn, self.taken = 'critic', 0                          # steps taken in this turn
         self.steps = dict.fromkeys(TURNS, 0)
-        self._losses, self._pending = ({t: [] for t in TURNS} for _ in range(2))
+        self._losses = {t: Waiting() for t in TURNS}
 
     def begin_fit(self):
         for what, kind in (('model', GANModule), ('opt', GANOptimizer), ('loss_func', GANLoss)):
@@ -141,7 +142,7 @@ class GANTrainer(Callback):
     def after_pred(self):
         if self.in_train: self.run.opt = getattr(self._both, self.turn)
     def after_loss(self):
-        if self.in_train: self._pending[self.turn].append(self.loss.detach())
+        if self.in_train: self._losses[self.turn].append(self.loss)
 
     def after_step(self):
         self.steps[self.turn] += 1
@@ -150,21 +151,15 @@ class GANTrainer(Callback):
         self.turn, self.taken = TURNS[self.turn == 'critic'], 0
 
     def after_batch(self): self.run.opt, self.model.turn = self._both, 'generator'
-    def after_epoch(self): self._flush()
+    def after_epoch(self): self.losses         # read once an epoch, so that not too many wait
     def after_fit(self):
         if self._both is not None: self.after_batch()
         self._both = None
 
-    def _flush(self):
-        for t, new in self._pending.items():
-            if new: self._losses[t] += torch.stack(new).tolist()
-            new.clear()
-
     @property
     def losses(self) -> dict: # {'critic': floats, 'generator': floats}, one for each batch of a turn
         "The training losses so far."
-        self._flush()
-        return self._losses
+        return {t: noted.values for t, noted in self._losses.items()}
 
     def state_dict(self) -> dict:
         "What the next batch depends on; to be taken between two batches."

@@ -9,7 +9,7 @@ __all__ = ['cuda_graph', 'GraphRunner']
 from collections.abc import Callable
 import torch
 from .callbacks import Runner
-from .minibatch import SGD
+from .sgd import SGD, with_grad
 
 # %% ../nbs/15c_graphs.ipynb #033982a4
 def cuda_graph(work:Callable) -> Callable: # No arguments, works on tensors that stay where they are
@@ -38,10 +38,11 @@ class GraphRunner(Runner):
                                'move it there, or use Runner')
         super().fit(epochs, learn, start)
 
-    def _resolve(self):
-        super()._resolve()
+    def find_handlers(self):
+        "As `Runner.find_handlers`; refuses who would act inside the step."
+        super().find_handlers()
         for event in ('after_pred', 'after_loss', 'after_backward', 'before_step', 'after_step'):
-            for cb, _ in self._handlers[event]:
+            for cb, _ in self.handlers[event]:
                 if event == 'after_loss' and getattr(cb, 'only_looks', False): continue
                 hint = ', or set only_looks = True if it only reads' if event == 'after_loss' else ''
                 raise ValueError(f'{type(cb).__name__}.{event} would act inside a captured step: '
@@ -95,7 +96,7 @@ class GraphRunner(Runner):
             self._loss.backward()
         with torch.no_grad():
             for g, rate in zip(self.opt.param_groups, self._rates):
-                params = [p for p in g['params'] if p.grad is not None]
+                params = with_grad(g['params'])
                 if not params: continue
-                torch._foreach_sub_(params, torch._foreach_mul(self.opt._direction(g, params), rate))
+                torch._foreach_sub_(params, torch._foreach_mul(self.opt.direction(g, params), rate))
         self._pred, self._loss = self._pred.detach(), self._loss.detach()

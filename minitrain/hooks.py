@@ -10,8 +10,11 @@ from collections.abc import Callable
 from functools import partial
 import torch
 from torch import Tensor, nn
-from .callbacks import Callback, Learner, _evaluating, _predict, loader_apart
-from .core import check_whole, copy_model, seeded, tensors_in
+from .averages import Waiting
+from .batches import call_model, loader_apart, tensors_in
+from .callbacks import Callback, Learner
+from .core import check_whole, copy_model, evaluating, seeded
+from .sgd import all_params, with_grad
 
 # %% ../nbs/06_hooks.ipynb #aa7c7508
 class Hook():
@@ -107,7 +110,7 @@ class ActivationStats(_Pictures, Callback):
     def begin_fit(self):
         self.batches, self._due = [], False
         self.hooks = Hooks(leaves(self.model) if self.modules is None else self.modules, self._look)
-        for h in self.hooks: h.rows, h.hists = [], []
+        for h in self.hooks: h.rows, h.hists = Waiting(), Waiting()
 
     def begin_batch(self):
         self._due = self.in_train and (self.n_iter + 1) % self.every == 0
@@ -122,7 +125,7 @@ class ActivationStats(_Pictures, Callback):
         hook.rows.append(torch.stack([x.mean(), x.std(correction=0), (x.abs() < self.near).float().mean()]))
         hook.hists.append(torch.histc(x.clamp(*self.lim), self.bins, *self.lim))
 
-    def _column(self, i): return {h.name: torch.stack(h.rows)[:, i].cpu() for h in self.hooks if h.rows}
+    def _column(self, i): return {h.name: torch.tensor(h.rows.values)[:, i] for h in self.hooks if len(h.rows)}
 
     @property
     def means(self) -> dict: # {layer: (n,)}, one for each batch in `batches`
@@ -139,7 +142,7 @@ class ActivationStats(_Pictures, Callback):
     @property
     def hists(self) -> dict: # {layer: (bins, n)}
         "Histograms of each layer's outputs, a column for each batch."
-        return {h.name: torch.stack(h.hists, 1).cpu() for h in self.hooks if h.hists}
+        return {h.name: torch.tensor(h.hists.values).T for h in self.hooks if len(h.hists)}
 
 # %% ../nbs/06_hooks.ipynb #18f05fc8
 def _bad(t) -> bool: return isinstance(t, Tensor) and t.is_floating_point() and not t.isfinite().all().item()
@@ -165,7 +168,7 @@ def first_bad(model:nn.Module, # A copy of it is run
         for t in outs:                    # on tensors: one on the module can't bear what works in place
             if t.requires_grad: t.register_hook(lambda g: back.append(i) if _bad(g) else None)
     with torch.enable_grad(), Hooks(leaves(model), look):
-        pred = _predict(model, xb)
+        pred = call_model(model, xb)
         if found: return found[0]
         if any(map(_bad, tensors_in(pred))): return 'the prediction, after the last layer'
         loss = loss_func(pred, yb)
@@ -189,8 +192,7 @@ class NanGuard(Callback):
         if self._rng is not None: self._seen.append((self._rng, self.xb, self.yb))
     def before_step(self):
         if (self.n_step + 1) % self.every: return
-        grads = [p.grad for g in self.opt.param_groups for p in g['params'] if p.grad is not None]
-        norms = torch._foreach_norm(grads)
+        norms = torch._foreach_norm([p.grad for p in with_grad(all_params(self.opt))])
         if not torch.stack([self.loss.detach().float().abs(), *(n.float() for n in norms)]).isfinite().all():
             raise FloatingPointError(f'nan or inf, first in {self._where()}. No step was taken: the '
                                      'parameters are as they were; xb and yb on the runner are the batch')
@@ -242,6 +244,6 @@ def summary(model,       # Or a `Learner`
             params, trainable = _count(module.parameters())
             rows.append(dict(layer=hook.name, shapes=[tuple(t.shape) for t in tensors_in(out)],
                              params=params, trainable=trainable))
-        with _evaluating(model), Hooks(leaves(model), note): _predict(model, xb)
+        with evaluating(model), Hooks(leaves(model), note): call_model(model, xb)
     rows.params, rows.trainable = _count(model.parameters())
     return rows

@@ -10,38 +10,37 @@ import csv, io, json, math, os, re, sys, time, warnings
 from datetime import datetime, timezone
 from itertools import zip_longest
 from pathlib import Path
-import torch
-from .anneal import Recorder
+from .averages import AvgStats, Waiting
 from .callbacks import AvgStatsCallback, Callback
-from .core import check_whole, draw, import_extra
+from .core import MovingAverage, check_whole, draw, import_extra
 
 # %% ../nbs/12_loggers.ipynb #0897353a
-def _unheard(line): pass
-
 class _Logger(Callback):
     "Base of loggers: knows the epoch's averages, from each `AvgStatsCallback`, or its own of the loss."
     only_looks = True
     _seen = False
     def begin_fit(self):
-        self._own = AvgStatsCallback([], log=_unheard)
-        self._own.set_runner(self.run)
-        self._sources = self.run.of_kind(AvgStatsCallback) or [self._own]
+        found = self.run.of_kind(AvgStatsCallback)
+        self._own = () if found else (AvgStats([], True), AvgStats([], False))
+        self._sources = [(cb.train_stats, cb.valid_stats) for cb in found] or [self._own]
         self._begun, self._seen = time.perf_counter(), False
 
     def after_loss(self):
+        if self._own:
+            if not self._seen: self._own[0].reset(), self._own[1].reset()
+            self._own[not self.in_train].accumulate(self.run)
         self._seen = True
-        if self._sources[0] is self._own: self._own.after_loss()
 
     def after_epoch(self):
         self._log_epoch(self._averages())
-        self._seen, self._own.done = False, True      # an epoch in which nothing is seen has no averages
+        self._seen = False                    # an epoch in which nothing is seen has no averages
 
     def _averages(self) -> dict:          # {'train_loss': …, 'valid_accuracy': …}; None: nothing was seen
         res = {}
-        for part, cb in ((part, cb) for part in ('train', 'valid') for cb in self._sources):
-            stats = getattr(cb, f'{part}_stats')
-            names = [f'{part}_{name}' for name in stats.names]
-            res.update(zip_longest(names, stats.avg_stats if self._seen else []))
+        for i, part in enumerate(('train', 'valid')):
+            for stats in (pair[i] for pair in self._sources):
+                names = [f'{part}_{name}' for name in stats.names]
+                res.update(zip_longest(names, stats.avg_stats if self._seen else []))
         return res
 
 # %% ../nbs/12_loggers.ipynb #c76e9162
@@ -81,7 +80,7 @@ class ProgressCallback(Callback):
         if not 0 <= smooth < 1: raise ValueError(f'smooth {smooth!r}: give a number in [0, 1)')
         self.mininterval, self.smooth, self.file, self._bar = mininterval, smooth, file, None
 
-    def begin_fit(self): self._waiting, self._sum, self._count, self._due, self._drawn = [], 0., 0, 0., False
+    def begin_fit(self): self._losses, self._average, self._due, self._drawn = Waiting(), MovingAverage(self.smooth), 0., False
 
     def begin_epoch(self):                    # not at begin_fit: others may still set where it starts
         if self._bar is not None: return
@@ -89,19 +88,17 @@ class ProgressCallback(Callback):
 
     def after_batch(self):
         if self._bar is None: return
-        if self.in_train and self.loss is not None: self._waiting.append(self.loss.detach())
+        if self.in_train and self.loss is not None: self._losses.append(self.loss)
         if time.perf_counter() >= self._due: self._show('' if self.in_train else ', valid')
 
     def _read(self):
-        losses, self._waiting = torch.stack(self._waiting).tolist(), []
+        losses, self._losses = self._losses.values, Waiting()
         for loss in losses:
-            if math.isfinite(loss):           # others are shown, but would stay in the average for good
-                self._sum, self._count = self.smooth*self._sum + (1 - self.smooth)*loss, self._count + 1
-        if math.isfinite(losses[-1]): loss = self._sum/(1 - self.smooth**self._count)
+            if math.isfinite(loss): loss = self._average.add(loss)     # others are shown, but would stay in it for good
         self._bar.set_postfix_str(f'loss {loss:.4f}', refresh=False)
 
     def _show(self, where=''):
-        if self._waiting: self._read()
+        if len(self._losses): self._read()
         self._bar.set_description(f'epoch {self.epoch + 1}/{self.epochs}{where}', refresh=False)
         self._bar.n = self.n_iter
         self._bar.refresh()
@@ -131,34 +128,35 @@ class LivePlot(_Logger):
                  size:tuple=(5, 3)):          # Width and height, inches
         if not interval >= 0: raise ValueError(f'interval {interval!r}: give seconds, from 0 up')
         if not 0 <= smooth < 1: raise ValueError(f'smooth {smooth!r}: give a number in [0, 1)')
-        self.interval, self.smooth, self.size, self._on = interval, smooth, size, False
+        self.interval, self.smooth, self.size, self._on, self._losses = interval, smooth, size, False, Waiting()
 
     def begin_fit(self):
         super().begin_fit()
         self._on, self._handle, self.valid = _in_notebook(), None, []     # valid: (batches done, loss)
         self._due = self._begun + self.interval
-        found = [cb for cb in self.run.cbs if isinstance(cb, Recorder)]
-        self._recorder, self._records = (found or [Recorder()])[0], not found
-        if self._records:
-            self._recorder.set_runner(self.run)
-            self._recorder.begin_fit()
+        self._losses = Waiting()
+
+    @property
+    def losses(self) -> list:         # Floats, one a training batch
+        "The training losses so far; none where nothing is drawn."
+        return self._losses.values
 
     def after_loss(self):
         if self._on: super().after_loss()
 
     def after_batch(self):
         if not self._on: return
-        if self._records: self._recorder.after_batch()
+        if self.in_train and self.loss is not None: self._losses.append(self.loss)
         if time.perf_counter() >= self._due: self._show()
 
     def _log_epoch(self, averages):
         if self._on and averages['valid_loss'] is not None:
-            self.valid.append((len(self._recorder.losses), averages['valid_loss']))
+            self.valid.append((len(self._losses), averages['valid_loss']))
 
     def plot(self, ax=None):          # Axes to draw on; new ones where None
         "Draw the losses so far, and return the axes."
         labels = f'Loss, epoch {self.epoch + 1} of {self.epochs}', 'training batch', 'loss'
-        line = {f'train, moving average (β = {self.smooth})': self._recorder.losses}
+        line = {f'train, moving average (β = {self.smooth})': self.losses}
         ax = draw(line, *labels, smooth=self.smooth, ax=ax, size=self.size)
         if self.valid: draw({'valid, whole epoch': tuple(zip(*self.valid))}, *labels, ax=ax, marker='o', ms=4)
         return ax

@@ -8,8 +8,9 @@ __all__ = ['LR_Find', 'lr_find']
 # %% ../nbs/05b_lr_find.ipynb #ec804579
 import copy
 from .anneal import ParamScheduler
-from .callbacks import Callback, DataBunch, Learner, Runner, loader_apart, loader_length
-from .core import check_whole, draw, hide_hooks, listify, seeded
+from .batches import loader_apart, loader_length
+from .callbacks import Callback, DataBunch, Learner, Runner
+from .core import MovingAverage, check_whole, draw, hide_hooks, listify, seeded
 
 # %% ../nbs/05b_lr_find.ipynb #92376de1
 class LR_Find(Callback):
@@ -34,7 +35,7 @@ class LR_Find(Callback):
 
     def _start(self):
         self.lrs, self.losses, self.averages, self.diverged = [], [], [], False
-        self._sum, self._best = 0., float('inf')
+        self._average, self._best = MovingAverage(self.smooth), float('inf')
 
     def begin_fit(self): self._start()
 
@@ -55,8 +56,7 @@ class LR_Find(Callback):
         "Note `loss`; has it run away?"
         self.lrs.append(self._lr)
         self.losses.append(loss)
-        self._sum = self.smooth*self._sum + (1 - self.smooth)*loss
-        self.averages.append(self._sum/(1 - self.smooth**len(self.losses)))
+        self.averages.append(self._average.add(loss))
         self._best = best = min(self._best, self.averages[-1])
         self.diverged = not self.averages[-1] <= best + (self.diverge - 1)*abs(best)     # nan too
         return self.diverged

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
-from .callbacks import Callback, _predict
+from .batches import call_model
+from .callbacks import Callback
 from .core import check_whole, copy_model, listify, refuse_names, seeded
+from .sgd import with_grad
 
 # %% ../nbs/09_regularize.ipynb #1236da74
 class WeightDecay(Callback):
@@ -40,7 +42,7 @@ class WeightDecay(Callback):
     def before_step(self):
         if not self.wd: return
         for g in self.opt.param_groups:
-            params = [p for p in g['params'] if p.grad is not None]
+            params = with_grad(g['params'])
             if self.which is not None: params = [p for p in params if self.which(p)]
             if params: torch._foreach_mul_(params, 1 - g['lr']*self.wd)
 
@@ -129,7 +131,7 @@ class _Any(nn.Module):
     def __init__(self, model):
         super().__init__()
         self.model = model
-    def forward(self, xb): return _predict(self.model, xb)
+    def forward(self, xb): return call_model(self.model, xb)
 
 def _norms(model) -> dict: # {name: module}
     return {k: m for k, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}

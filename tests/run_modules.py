@@ -17,9 +17,13 @@ def bound_names(source:str) -> list:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)): names.append(node.name)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             names += [a.asname or a.name.split('.')[0] for a in node.names]
-        else: names += [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-                        and not isinstance(node, ast.Expr)]
+        elif not isinstance(node, ast.Expr): names += _stored(node)
     return list(dict.fromkeys(names))
+
+def _stored(node) -> list: # in order; a comprehension's variables are its own
+    if isinstance(node, ast.Name): return [node.id] if isinstance(node.ctx, ast.Store) else []
+    if isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Lambda)): return []
+    return [name for child in ast.iter_child_nodes(node) for name in _stored(child)]
 
 def cells(path:Path, flags=()):
     "(number, source) of the code cells that are to be run, exports replaced."

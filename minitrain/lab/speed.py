@@ -17,7 +17,8 @@ from torch import Tensor, nn, optim
 from torch.utils._python_dispatch import TorchDispatchMode
 from ..anneal import ParamScheduler, Recorder, combine_scheds, cos_1cycle_anneal, sched_lin
 from ..callbacks import AvgStatsCallback, Callback, DataBunch, EVENTS, Learner, Runner
-from ..minibatch import SGD, Dataset, accuracy, get_dls
+from ..minibatch import Dataset, accuracy, get_dls
+from ..sgd import SGD
 
 # %% ../../nbs/15_speed.ipynb #712b3bbc
 @dataclass
