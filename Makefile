@@ -24,10 +24,10 @@ lab: .venv/installed-dev  ## open the notebooks
 	$(BIN)/jupyter lab nbs
 
 record: .venv/installed-dev ## measure every figure anew: results/
-	$(BIN)/minitrain_claims --record
+	$(BIN)/minitrain claims --record
 
 bench: .venv-bench/installed ## time the library beside its peers: results/speed.*
-	@.venv-bench/bin/minitrain_bench --out results
+	@.venv-bench/bin/minitrain bench --out results
 
 clean:
 	rm -rf .venv .venv-bench build dist *.egg-info minitrain-results
@@ -48,10 +48,10 @@ clean:
 
 # Apart from .venv: fastai wants fastcore 2, nbdev's line wants 1. Those two without their dependencies, which
 # would bring torchvision and spacy, not used here.
-.venv-bench/installed: $(MADE_FROM)
+.venv-bench/installed: requirements-bench.txt $(MADE_FROM)
 	@echo 'Installing the peers into .venv-bench (once)'
 	@$(PYTHON) -m venv .venv-bench
 	@grep -v '^fastcore==' constraints.txt > .venv-bench/constraints.txt
-	@.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet -c .venv-bench/constraints.txt -e '.[bench]'
+	@.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet -c .venv-bench/constraints.txt -e . -r requirements-bench.txt
 	@.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet --no-deps fastai==2.8.12 miniminiai==0.0.5
 	@touch $@

@@ -31,7 +31,7 @@ setup(
     cmdclass=dict(build_py=BuildWithLedger),
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
-    extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'bench', 'lab', 'tensorboard')},
+    extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'lab', 'tensorboard')},
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
     classifiers=['Development Status :: 4 - Beta', 'Intended Audience :: Developers', 'Intended Audience :: Education',

@@ -18,10 +18,10 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'synth_learner', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal',
            'create_learner', 'freeze_', 'get_model_func', 'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp',
            'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks',
-           'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'RECIPE_99', 'BatchTransformXCallback',
-           'DeviceCallback', 'GeneralRelu', 'RandomShift', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model',
-           'init_cnn_', 'mnist_view', 'race_99', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation',
-           'GradientClipping', 'Interrupt', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup',
+           'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback',
+           'GeneralRelu', 'RandomShift', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_',
+           'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping',
+           'Interrupt', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup',
            'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer',
            'GANTrainer', 'critic_loss', 'frozen', 'generator_loss', 'CSVLogger', 'JSONLogger', 'LivePlot',
            'ProgressCallback', 'TensorBoardCallback']
@@ -58,10 +58,10 @@ from .anneal import (ParamScheduler, Recorder, annealer, combine_scheds, cos_1cy
                               sched_exp, sched_lin, sched_no, sched_values)
 from .lr_find import LR_Find, lr_find
 from .hooks import ActivationStats, Hook, Hooks, NanGuard, Summary, first_bad, leaves, summary
-from .convnet import (RECIPE_99, BatchTransformXCallback, DeviceCallback, GeneralRelu, RandomShift,
-                               best_device, cnn_99, conv_layer, get_cnn_model, init_cnn_, mnist_view, race_99,
-                               view_tfm)
-from .control import HIGHER, LOWER, EarlyStopping, GradientAccumulation, GradientClipping, Interrupt
+from .convnet import (BatchTransformXCallback, DeviceCallback, GeneralRelu, RandomShift, best_device,
+                               cnn_99, conv_layer, get_cnn_model, init_cnn_, mnist_view, view_tfm)
+from .control import (HIGHER, LOWER, EarlyStopping, GradientAccumulation, GradientClipping,
+                               Interrupt, ValidateLast)
 from .regularize import (EMA, SWA, ActivationRegularization, AttributeScheduler, Mixup, WeightDecay,
                                   activation_penalty)
 from .precision import MixedPrecision
@@ -87,10 +87,10 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func', 'layer_groups',
          'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find',
          'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves',
-         'summary', 'RECIPE_99', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift',
-         'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'race_99',
-         'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping',
-         'Interrupt', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay',
+         'summary', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'best_device',
+         'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER',
+         'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA',
+         'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay',
          'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer',
          'GANTrainer', 'critic_loss', 'frozen', 'generator_loss', 'CSVLogger', 'JSONLogger', 'LivePlot',
          'ProgressCallback', 'TensorBoardCallback']

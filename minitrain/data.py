@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from .core import listify
+from .core import listify, replacing
 
 # %% ../nbs/01_data.ipynb #6e6cd2da
 MIRRORS = ('https://github.com/mnielsen/neural-networks-and-deep-learning/raw/master/data/mnist.pkl.gz',
@@ -111,20 +111,6 @@ def _load(file:Path): # (70000,785), uint8
     if hashlib.sha256(rows).hexdigest() == _CACHE_SHA256: return rows.reshape(_ROWS, _PIXELS + 1)
     warnings.warn(f'{file} is damaged: it is made anew')
 
-def _save(file:Path, rows:np.ndarray):
-    "Write the cache whole or not at all: under another name, flushed, then renamed."
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fd, tmp = tempfile.mkstemp(dir=file.parent, prefix=f'{file.name}.')
-    try:
-        with open(fd, 'wb') as f:
-            f.write(rows)
-            f.flush(); os.fsync(f.fileno())
-        os.chmod(tmp, 0o644)
-        os.replace(tmp, file)
-    except BaseException:
-        os.unlink(tmp)
-        raise
-
 # %% ../nbs/01_data.ipynb #c75a5d37
 def data_folder(folder=None) -> Path: # Any path; `MINITRAIN_DATA`, else the user's cache folder, where None
     "The folder in which MNIST is kept."
@@ -145,7 +131,8 @@ def get_data(folder=None,      # Where it is kept, see `data_folder`
     rows = _load(file)
     if rows is None:
         rows = _decode(_fetch(folder, mirrors, timeout))
-        try: _save(file, rows)
+        try:
+            with replacing(file) as f: f.write(rows)
         except OSError as e:
             warnings.warn(f'MNIST is loaded but could not be kept in {folder} ({e.strerror or e}): free some '
                           'space or name another folder in MINITRAIN_DATA, or it is fetched again next time')

@@ -44,20 +44,24 @@ class OutOfTime(Exception): pass
 
 def run(path:Path, flags=(), limit:int=1800) -> bool:
     "Run the cells; print the traceback of the first that fails, or takes over `limit` seconds."
-    from execnb.shell import CaptureShell
-    todo = list(cells(path, flags))
+    from minitrain.lab.ledger import run_cells
+    todo, alarm = list(cells(path, flags)), getattr(signal, 'alarm', lambda seconds: None)     # Windows has none
     os.chdir(path.parent)
-    shell = CaptureShell()
     def out_of_time(*_): raise OutOfTime(f'over {limit} s')
     if hasattr(signal, 'SIGALRM'): signal.signal(signal.SIGALRM, out_of_time)
-    for i, source in todo:
-        if hasattr(signal, 'SIGALRM'): signal.alarm(limit)
-        shell.run(source)
-        if hasattr(signal, 'SIGALRM'): signal.alarm(0)
-        if shell.exc:
-            print(f'{path.name}, cell {i}, with the exported module:\n{source}\n', file=sys.stderr)
-            traceback.print_exception(shell.exc)
-            return False
+    now = []
+    def timed():
+        for i, source in todo:
+            now[:] = i, source
+            alarm(limit)
+            yield i, source
+        alarm(0)
+    try:
+        for _ in run_cells(timed()): pass
+    except BaseException as e:
+        print(f'{path.name}, cell {now[0]}, with the exported module:\n{now[1]}\n', file=sys.stderr)
+        traceback.print_exception(e)
+        return False
     return True
 
 if __name__ == '__main__':

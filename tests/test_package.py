@@ -1,5 +1,5 @@
 "The package as it is installed: what importing does, what is defined where, and what pip makes of it."
-import ast, collections, importlib.util, json, os, re, subprocess, sys, zipfile
+import ast, collections, configparser, importlib.util, json, os, re, shutil, subprocess, sys, zipfile
 from pathlib import Path
 import pytest
 
@@ -131,6 +131,13 @@ def test_wheel_and_sdist(tmp_path):
         path, n = done.stdout.split()
         assert path == str(target/'minitrain'/'lab'/'claims.json') and int(n) > 100, done.stderr
 
+def test_all_extras_install_together():
+    config = configparser.ConfigParser(delimiters=['=']); config.read(root/'settings.ini')
+    extras = [k.removesuffix('_requirements') for k in config['DEFAULT'] if k.endswith('_requirements')]
+    assert sorted(extras) == ['dev', 'lab', 'tensorboard']
+    done = pip('install', '--dry-run', '--no-build-isolation', '-c', root/'constraints.txt', f'{root}[{",".join(extras)}]')
+    assert done.returncode == 0, done.stderr
+
 def test_fastcore_2(tmp_path):
     done = pip('install', '--quiet', '--no-deps', '--target', tmp_path, 'fastcore>=2,<3')
     if done.returncode: pytest.skip(f'fastcore 2 can not be fetched: {done.stderr.strip().splitlines()[-1]}')
@@ -153,8 +160,8 @@ def test_runner_that_replaces_exports_sees_a_broken_module(tmp_path):
     nb = root/'nbs'/'00_core.ipynb'
     text = (root/'minitrain'/'core.py').read_text(encoding='utf-8')
     assert 'rtol=1e-3' in text
-    package = tmp_path/'minitrain'; package.mkdir()
-    (package/'__init__.py').write_text('__version__ = "0"\n')
+    package = tmp_path/'minitrain'
+    shutil.copytree(root/'minitrain', package, ignore=shutil.ignore_patterns('__pycache__'))
     for broken, code in ((True, 1), (False, 0)):
         (package/'core.py').write_text(text.replace('rtol=1e-3', 'rtol=1e-1') if broken else text, encoding='utf-8')
         done = subprocess.run([sys.executable, str(root/'tests'/'run_modules.py'), str(nb)], capture_output=True, text=True,

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['CONTENDERS', 'SIZES', 'IDLE', 'IMPORTED', 'DISTS', 'measure_one', 'is_installed', 'measure_all', 'measure_recipes',
-           'bench_summary', 'bench_table', 'bench_caption', 'recipes_table', 'bench_picture', 'bench_main']
+           'bench_summary', 'bench_table', 'bench_caption', 'recipes_table', 'bench_picture', 'bench_arguments',
+           'bench_main']
 
 # %% ../../nbs/15b_bench.ipynb #6963c9ed
 import argparse, gc, hashlib, importlib.metadata, importlib.util, json, os, statistics, subprocess, sys
 import tempfile, time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 # %% ../../nbs/15b_bench.ipynb #74c9dc5b
@@ -127,9 +129,9 @@ def measure_all(names:list,         # Of `CONTENDERS`, each installed
 
 # %% ../../nbs/15b_bench.ipynb #40838c36
 def measure_recipes(data:str, n:int) -> dict: # As for `measure_one`; runs → {target: seconds and accuracies}
-    "Every recipe of `speed`, `n` times, with all of PyTorch's threads, after one that is thrown away."
+    "Every recipe of `races`, `n` times, with all of PyTorch's threads, after one that is thrown away."
     import torch
-    from minitrain.lab.speed import RECIPES, race
+    from minitrain.lab.races import RECIPES, race
     tensors, res = torch.load(data, weights_only=True), {}
     for target, recipe in RECIPES.items():
         seconds, accs = zip(*[race(tensors, **recipe) for _ in range(n + 1)][1:])
@@ -199,8 +201,8 @@ def recipes_table(record:dict) -> str: # As for `bench_table`
         (acc, acc_sd), (sec, sec_sd) = mean_sd(r['accuracy']), mean_sd(r['seconds'])
         how = r['recipe']
         rows.append([f'{float(target):.0%}', f'{acc:.4f} ± {acc_sd:.4f}', f'{sec:.2f} ± {sec_sd:.2f}',
-                     f'{len(r["seconds"])}, {r["threads"]}', ', '.join(map(str, how['hidden'])),
-                     ', '.join(f'{k} {how[k]}' for k in how if k != 'hidden')])
+                     f'{len(r["seconds"])}, {r["threads"]}', ', '.join(map(str, how['hidden'])) if 'hidden' in how else 'convolutions',
+                     ', '.join(f'{k} {how[k]}' for k in how if k not in ('hidden', 'layers'))])
     return '\n'.join('| ' + ' | '.join(row) + ' |' for row in [head, ['---']*len(head), *rows])
 
 def bench_picture(record:dict):
@@ -232,7 +234,7 @@ def _source() -> str:
 
 def _round(out:Path, names:list, turns:int) -> dict: # The record
     "Measure, or go on where a round in `out` was cut off."
-    from minitrain.core import environment
+    from minitrain.core import environment, replacing
     from minitrain.data import get_data
     versions = {n: importlib.metadata.version(DISTS.get(n, n)) for n in names if n in IMPORTED}
     record = dict(environment=environment(), peers=versions, source=_source())
@@ -246,9 +248,7 @@ def _round(out:Path, names:list, turns:int) -> dict: # The record
         runs = old['runs']
         print(f'{part}: {len(runs[names[0]])} turns are there', file=sys.stderr)
     def keep(runs):
-        new = part.with_suffix('.new')
-        new.write_text(json.dumps(record | dict(runs=runs)), encoding='utf-8')
-        os.replace(new, part)
+        with replacing(part) as f: f.write(json.dumps(record | dict(runs=runs)).encode())
         print(f'turn {len(runs[names[0]])} of {turns}', file=sys.stderr, flush=True)
     out.mkdir(parents=True, exist_ok=True)
     runs, recipes = measure_all(names, get_data(), turns, runs=runs, keep=keep)
@@ -259,16 +259,17 @@ def _round(out:Path, names:list, turns:int) -> dict: # The record
     print(f'written: {out}/speed.json, speed.png', file=sys.stderr)
     return record
 
-def bench_main(argv:list|None=None): # Arguments; those of the command line where None
-    "The command `minitrain_bench`."
-    parser = argparse.ArgumentParser(description='Time the same training with this library, by hand and with '
-                                     'every peer that is installed, in turn.')
-    parser.add_argument('--turns', type=int, default=11, help='how often each is measured (11)')
-    parser.add_argument('--only', nargs='*', metavar='NAME', help='of ' + ', '.join(CONTENDERS))
-    parser.add_argument('--out', type=Path, default=Path('minitrain-results'),
-                        help='folder to write to (minitrain-results)')
-    parser.add_argument('--show', type=Path, metavar='FILE', help='only print the table of this speed.json')
-    args = parser.parse_args(argv)
+def bench_arguments(p:argparse.ArgumentParser) -> argparse.ArgumentParser: # The same
+    "Let `p` take the arguments of `minitrain bench`, and give what it parses a function `run`."
+    p.description = 'Time the same training with this library, by hand and with every peer that is installed, in turn.'
+    p.add_argument('--turns', type=int, default=11, help='how often each is measured (11)')
+    p.add_argument('--only', nargs='*', metavar='NAME', help='of ' + ', '.join(CONTENDERS))
+    p.add_argument('--out', type=Path, default=Path('minitrain-results'), help='folder to write to (minitrain-results)')
+    p.add_argument('--show', type=Path, metavar='FILE', help='only print the table of this speed.json')
+    p.set_defaults(run=partial(_bench, p))
+    return p
+
+def _bench(parser, args) -> int:
     if args.show: record = json.loads(args.show.read_text(encoding='utf-8'))
     else:
         unknown = set(args.only or ()) - set(CONTENDERS)
@@ -280,3 +281,9 @@ def bench_main(argv:list|None=None): # Arguments; those of the command line wher
         if missing: print(f'not installed, left out: {", ".join(missing)}', file=sys.stderr)
         record = _round(args.out, names, args.turns)
     print(bench_table(record), bench_caption(record), recipes_table(record), sep='\n\n')
+    return 0
+
+def bench_main(argv:list|None=None) -> int: # Arguments; those of the command line where None
+    "The command `minitrain_bench`, the older name of `minitrain bench`."
+    args = bench_arguments(argparse.ArgumentParser('minitrain bench')).parse_args(argv)
+    return args.run(args)

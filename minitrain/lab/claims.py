@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import torch
 from torch import Tensor
-from ..core import environment, scipy_stats, seeded
+from ..core import environment, replacing, scipy_stats, seeded
 from .counting import (ALPHA, Count, GROUPS, count_far, count_recorded, count_theory,
                                 group_size, one_sided, pairs_tail, percentile, sum_up, verdict, worst)
 
@@ -222,7 +222,7 @@ class Claims():
         for name, x in draws.items():
             id = claim.row_id(name)
             if id not in rows: raise LookupError(f'{id} is not in {self.ledger}: record it, '
-                                                 f'minitrain_claims --record --only {claim.id}')
+                                                 f'minitrain claims --record --only {claim.id}')
             count = min(claim.count(x, rows[id], name), key=lambda c: c.p.item())
             fresh = '' if claim.kind == 'exact' else f' | {claim.fresh} fresh: p {shown(count.p.item(), 2)}'
             self.log(as_line(rows[id]) + fresh)
@@ -253,9 +253,8 @@ class Claims():
         mutants = {k: self._try(claim, of, rows, seed) for k, of in (claim.mutants or {}).items()}
         for name, result in mutants.items(): result['survives'] = (claim.survivors or {}).get(name)
         for row in rows.values(): self.log(as_line(row))
-        tmp = file.with_suffix('.tmp')
-        tmp.write_text(json.dumps(dict(id=claim.id, rows=[*rows.values()], mutants=mutants)), encoding='utf-8')
-        os.replace(tmp, file)
+        with replacing(file) as f:
+            f.write(json.dumps(dict(id=claim.id, rows=[*rows.values()], mutants=mutants)).encode())
 
     def _try(self, claim, mutant, rows, seed):
         "How often `mutant` was caught; one that can't be drawn from is red too."

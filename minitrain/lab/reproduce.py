@@ -7,9 +7,11 @@ __all__ = ['COLUMNS', 'LESSON', 'describe', 'train_lesson', 'train_many', 'table
 
 # %% ../../nbs/16_reproduce.ipynb #6fd45dd6
 import argparse, json, os, sys, time
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from .. import __version__
+from .bench import bench_arguments
+from .ledger import claims_arguments
 
 # %% ../../nbs/16_reproduce.ipynb #c1a65b96
 COLUMNS = ('train_loss', 'train_acc', 'valid_loss', 'valid_acc')
@@ -181,6 +183,10 @@ def _parser():
     p.add_argument('--resume', action='store_true',
                    help='keep the recipes that DIR holds already, with the same N, S, versions and hardware')
     p.add_argument('--version', action='version', version=f'minitrain {__version__}')
+    p.set_defaults(run=partial(_runs, p))
+    others = p.add_subparsers(title='other commands', metavar='claims | bench')
+    claims_arguments(others.add_parser('claims', help="print the ledger of the lesson's figures, check it, or record it"))
+    bench_arguments(others.add_parser('bench', help='time the library beside its peers'))
     return p
 
 # %% ../../nbs/16_reproduce.ipynb #776ff487
@@ -193,9 +199,9 @@ def _kept(args, env): # recipes that an earlier, stopped run of the same command
     return (held['recorders'], held['measured']) if held.get('of') == _same(args, env) else ({}, {})
 
 def _keep(args, env, recorders, measured):
+    from minitrain.core import replacing
     text = json.dumps(dict(of=_same(args, env), recorders=recorders, measured=measured))
-    (args.out/'unfinished.tmp').write_text(text)
-    os.replace(args.out/'unfinished.tmp', args.out/'unfinished.json')
+    with replacing(args.out/'unfinished.json') as f: f.write(text.encode())
 
 def _run(args):
     args.out.mkdir(parents=True, exist_ok=True)
@@ -225,13 +231,9 @@ def _run(args):
     saved = ', '.join(map(str, [*plots, numbers]))
     print(f'\n{time.perf_counter() - start:.0f} s of training. Saved: {saved}')
 
-def main(argv=None) -> int: # Arguments, `sys.argv[1:]` where None → exit status
-    "The command `minitrain`."
-    parser = _parser()
-    args = parser.parse_args(argv)
+def _runs(parser, args) -> int:
     for name in ('repeat', 'workers'):
-        if getattr(args,
-                   name) < 1: parser.error(f'--{name} {getattr(args, name)}: give a whole number from 1 up')
+        if getattr(args, name) < 1: parser.error(f'--{name} {getattr(args, name)}: give a whole number from 1 up')
     args.only = list(dict.fromkeys(args.only))         # each once
     if args.seed is None: args.seed = int.from_bytes(os.urandom(3), 'big')
     most = 2**32 - args.repeat*len(LESSON)
@@ -244,3 +246,8 @@ def main(argv=None) -> int: # Arguments, `sys.argv[1:]` where None → exit stat
         print(f'minitrain: {e}', file=sys.stderr)
         return 1
     return 0
+
+def main(argv=None) -> int: # Arguments, `sys.argv[1:]` where None → exit status
+    "The command `minitrain`."
+    args = _parser().parse_args(argv)
+    return args.run(args)
