@@ -3,6 +3,7 @@ import gzip, hashlib, http.server, pickle, resource, signal, ssl, subprocess, sy
 from pathlib import Path
 import pytest, torch, trustme
 from minitrain import data
+from minitrain.core import replacing
 
 real = data.get_data()          # also brings the cache that some of the tests copy
 rows = data._load(data.data_folder()/'mnist.u8')
@@ -123,8 +124,11 @@ def test_values_are_those_of_the_file(pickled):
     for i, (x, y) in enumerate(parts):
         assert torch.equal(ours[2*i], torch.from_numpy(x)) and torch.equal(ours[2*i + 1], torch.from_numpy(y))
 
+def save(file):
+    with replacing(file) as f: f.write(rows)
+
 def test_no_pickle_after_the_first_load(tmp_path, monkeypatch):
-    data._save(tmp_path/'mnist.u8', rows)
+    save(tmp_path/'mnist.u8')
     monkeypatch.setattr(pickle, 'loads', lambda *args, **kwargs: pytest.fail('unpickled'))
     assert equal(data.get_data(tmp_path, mirrors=[]))
     monkeypatch.setenv('MINITRAIN_DATA', str(tmp_path)); assert equal(data.get_data(mirrors=[]))
@@ -176,6 +180,7 @@ read_only = '''
 import os, sys, warnings
 warnings.simplefilter('always')
 from minitrain import data
+from minitrain.core import replacing
 import pooch, requests, tqdm                            # read before the rights are given up
 if os.geteuid() == 0: os.seteuid(65534)                 # root may write anywhere
 print([tuple(t.shape) for t in data.get_data(sys.argv[1], mirrors=[])])
@@ -189,7 +194,7 @@ def test_read_only_folder(pickled, tmp_path):
     out, err = p.communicate()
     assert p.returncode == 0 and out.startswith(shapes), err
     assert 'could not be kept in' in err and 'Permission denied' in err
-    folder.chmod(0o755); data._save(folder/'mnist.u8', rows); folder.chmod(0o555)
+    folder.chmod(0o755); save(folder/'mnist.u8'); folder.chmod(0o555)
     p = python(read_only, folder)                       # what is there is read all the same
     out, err = p.communicate()
     assert p.returncode == 0 and out.startswith(shapes) and 'could not be kept' not in err, err
@@ -198,9 +203,10 @@ def test_read_only_folder(pickled, tmp_path):
 killed = '''
 import os, sys, time
 from minitrain import data
+from minitrain.core import replacing
 def never(*args): print('written', flush=True); time.sleep(10**6)
 os.replace = never
-data._save(data.Path(sys.argv[1])/'mnist.u8', data._load(data.data_folder()/'mnist.u8'))
+with replacing(data.Path(sys.argv[1])/'mnist.u8') as f: f.write(data._load(data.data_folder()/'mnist.u8'))
 '''
 
 def test_killed_while_writing(pickled, tmp_path):
