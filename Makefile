@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 MADE_FROM := setup.py pyproject.toml settings.ini constraints.txt
 
-.PHONY: run test slow prepare lab record bench clean
+.PHONY: run test slow prepare lab record bench gpu clean
 
 run: .venv/installed      ## train the lesson's runs and print its figures beside ours
 	@$(BIN)/minitrain
@@ -28,6 +28,9 @@ record: .venv/installed-dev ## measure every figure anew: results/
 
 bench: .venv-bench/installed ## time the library beside its peers: results/speed.*
 	@.venv-bench/bin/minitrain bench --out results
+
+gpu: .venv/installed      ## everything that needs an NVIDIA GPU: results/gpu.json
+	@$(BIN)/python tests/run_gpu.py
 
 clean:
 	rm -rf .venv .venv-bench build dist *.egg-info minitrain-results

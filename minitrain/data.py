@@ -115,8 +115,9 @@ def _load(file:Path): # (70000,785), uint8
 def data_folder(folder=None) -> Path: # Any path; `MINITRAIN_DATA`, else the user's cache folder, where None
     "The folder in which MNIST is kept."
     folder = folder or os.environ.get('MINITRAIN_DATA')
-    if folder: return Path(folder).expanduser()
-    return Path(_quiet_pooch().os_cache('minitrain'))
+    if not folder: return Path(_quiet_pooch().os_cache('minitrain'))
+    folder = Path(folder).expanduser()
+    return folder.parent if folder.is_file() else folder       # a file is named by its folder
 
 def get_data(folder=None,      # Where it is kept, see `data_folder`
              test:bool=False,  # Also the 10,000 test digits, as x_test and y_test?

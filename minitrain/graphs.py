@@ -30,7 +30,7 @@ class GraphRunner(Runner):
 
     def fit(self, epochs, learn, start=(0, 0)):
         "As `Runner.fit`; callbacks that act inside the step, other optimisers and other devices are refused at once."
-        self._replay, self._last, self._seen = None, None, 0
+        self.replay, self._last, self._seen = None, None, 0
         if not isinstance(learn.opt, SGD):
             raise TypeError(f'{type(learn.opt).__name__}: a graph is captured of SGD alone; train others with Runner')
         if self.capture is cuda_graph and not all(p.is_cuda for p in learn.model.parameters()):
@@ -53,18 +53,19 @@ class GraphRunner(Runner):
         self._seen += self.in_train
         what = self.learn.model, self.learn.opt, self.learn.loss_func, xb.shape, yb.shape
         if not self.in_train: return super().one_batch(xb, yb)
-        if self._replay is None and self._seen > self.warm_up and what == self._last: self._take(what, xb, yb)
+        if self.replay is None and self._seen > self.warm_up and what == self._last: self._take(what, xb, yb)
         self._last = what
-        if self._replay is not None and what[:3] != self._what[:3]:
+        if self.replay is not None and what[:3] != self._what[:3]:
             raise ValueError('model, optimiser or loss were replaced after the capture: use Runner')
-        if self._replay is None or what != self._what:                  # a smaller last batch
+        if self.replay is None or what != self._what:                  # a smaller last batch
+            if self.replay is not None: self.opt.zero_grad()           # what a replay may have left
             return super().one_batch(xb, yb)
         self.xb, self.yb, self.pred, self.loss = xb, yb, None, None
         if self('begin_batch'): return
         if self.xb.shape != self._x.shape or self.yb.shape != self._y.shape:
             raise ValueError(f'a callback made a batch of shape {tuple(self.xb.shape)} of {tuple(self._x.shape)}: use Runner')
         self._fill()
-        self._replay()
+        self.replay()
         self.pred, self.loss = self._pred.clone(), self._loss.clone()   # the next replay writes over them
         self.n_step += 1
         if self('after_loss'):
@@ -77,7 +78,7 @@ class GraphRunner(Runner):
     def _take(self, what, xb, yb):
         self._what, self._fixed, self._x, self._y = what, self._constants(), xb.clone(), yb.clone()
         self._rates = [torch.zeros((), device=xb.device) for _ in self.opt.param_groups]
-        self._replay = self.capture(self._work)
+        self.replay = self.capture(self._work)
         self.opt.zero_grad()
 
     def _fill(self):

@@ -5,7 +5,7 @@ Each cell has a time limit, which ends an endless loop: so long that no slow pro
 
     python tests/run_modules.py nbs/05_anneal.ipynb [--flags 'slow gpu'] [--limit 1800]
 """
-import argparse, ast, os, re, signal, sys, traceback
+import argparse, ast, json, os, re, signal, sys, traceback
 from pathlib import Path
 
 FLAGS = ('slow', 'gpu', 'record')
@@ -27,18 +27,18 @@ def _stored(node) -> list: # in order; a comprehension's variables are its own
 
 def cells(path:Path, flags=()):
     "(number, source) of the code cells that are to be run, exports replaced."
-    import nbformat
     module = None
-    for i, cell in enumerate(nbformat.read(path, as_version=4).cells):
-        if cell.cell_type != 'code': continue
-        directives = re.findall(r'^#\|\s*(\w+)\s*(\S*)', cell.source, re.M)
+    for i, cell in enumerate(json.loads(path.read_text(encoding='utf-8'))['cells']):
+        if cell['cell_type'] != 'code': continue
+        source = ''.join(cell['source'])
+        directives = re.findall(r'^#\|\s*(\w+)\s*(\S*)', source, re.M)
         for name, value in directives:
             if name == 'default_exp': module = value
         names = {name for name, _ in directives}
         if names & set(FLAGS) - set(flags): continue
         if names & {'export', 'exports', 'exporti'}:
-            if bound := bound_names(cell.source): yield i, f'from minitrain.{module} import {", ".join(bound)}'
-        else: yield i, cell.source
+            if bound := bound_names(source): yield i, f'from minitrain.{module} import {", ".join(bound)}'
+        else: yield i, source
 
 class OutOfTime(Exception): pass
 

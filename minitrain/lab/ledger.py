@@ -189,10 +189,11 @@ def _execute_apart(nb, flags, env, started) -> tuple: # What it said, and whethe
     code = 'import sys; from minitrain.lab.ledger import execute; execute(sys.argv[1], sys.argv[2:])'
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1', 'MPLBACKEND': 'agg', **env}
     process = subprocess.Popen([sys.executable, '-c', code, str(nb), *flags], env=env, text=True, encoding='utf-8',
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     started.append(process)
-    said = process.communicate()[0].strip()
-    return said, process.returncode == 0
+    said, errors = process.communicate()
+    well = process.returncode == 0             # then warnings are no claim's
+    return (said if well else said + errors).strip(), well
 
 def run_claims(notebooks:dict, # As `claim_notebooks` returns
                folder:Path|None=None, # Record into it; check where None

@@ -36,9 +36,10 @@ class Task:
     batches:list = None      # (xb, yb) ready made, for a model of 4 inputs and 2 outputs
 
     def model(self) -> nn.Module:
-        "A new one."
+        "A new one, where the data are."
         if self.batches is not None: return nn.Linear(4, 2)
-        return nn.Sequential(nn.Linear(784, self.nh), nn.ReLU(), nn.Linear(self.nh, 10))
+        model = nn.Sequential(nn.Linear(784, self.nh), nn.ReLU(), nn.Linear(self.nh, 10))
+        return model if self.x_train is None else model.to(self.x_train.device)
 
     def dls(self) -> tuple:  # Training loader, validation loader
         "Our loaders over its tensors."
@@ -58,7 +59,7 @@ def by_hand(task:Task) -> Callable: # `fit(epochs)` → valid accuracy of the la
         iters = -(-n//bs)
         for epoch in range(epochs):
             model.train()
-            order, loss_sum, hits = by_hand.order(n), 0, 0
+            order, loss_sum, hits = by_hand.order(n).to(x.device), 0, 0
             for i in range(iters):
                 idx = order[i*bs:(i + 1)*bs]
                 xb, yb = x[idx], y[idx]
@@ -85,11 +86,11 @@ def by_hand(task:Task) -> Callable: # `fit(epochs)` → valid accuracy of the la
     return fit
 by_hand.order = torch.randperm             # a test puts another order here
 
-def ours(task:Task) -> Callable: # As `by_hand`
+def ours(task:Task, runner:Callable=Runner) -> Callable: # As `by_hand`; `runner(cbs)` → a `Runner`
     "The same with this library, everything switched on."
     learn = Learner(task.model(), None, F.cross_entropy, DataBunch(*task.dls(), 10))
     learn.opt = SGD(learn.model.parameters(), task.lr)
-    run = Runner([Recorder(), AvgStatsCallback(accuracy, log=[].append), ParamScheduler('lr', task.sched())])
+    run = runner([Recorder(), AvgStatsCallback(accuracy, log=[].append), ParamScheduler('lr', task.sched())])
     def fit(epochs):
         run.fit(epochs, learn)
         fit.losses = run.recorder.losses
@@ -99,7 +100,7 @@ def ours(task:Task) -> Callable: # As `by_hand`
     return fit
 
 # %% ../../nbs/15_speed.ipynb #b89ac4a2
-def interleave(fits:dict,      # {name: function without arguments}
+def interleave(fits:dict,      # {name: function without arguments}, which returns when its work is done
                turns:int=11,   # Times that each is run, in turn
               ) -> dict:       # {name: list of seconds}
     "Seconds of each, turn by turn; the first of all is run once more before, to warm up."
