@@ -6,7 +6,7 @@ Each cell flagged gpu runs on the exported modules, with the cells that it needs
 the races to 97, 98 and 99 %. A part that fails is reported, and the others go on; what was seen is written at once.
 MNIST comes from MINITRAIN_DATA, a folder or a file in it. With --dry-run the CPU stands in for the GPU.
 """
-import argparse, ast, builtins, contextlib, json, os, re, subprocess, sys, tempfile, time, traceback, types
+import argparse, contextlib, json, os, re, subprocess, sys, tempfile, time, traceback, types
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -66,27 +66,11 @@ def prepare() -> list: # names of what is missing
     sys.meta_path.append(StandIns())
     return missing
 
-# ---- which cells a GPU cell needs
-
-def names_in(source) -> tuple: # names that it binds, names that it needs from elsewhere
-    from run_modules import bound_names
-    bound = set(bound_names(source))
-    read = {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    return bound, read - bound - set(dir(builtins))
-
-def needed(cells:list, last:int) -> list: # places, in order, of the cells that number `last` needs, and its own
-    want, chosen = names_in(cells[last])[1], [last]
-    for i in range(last - 1, -1, -1):
-        bound, read = names_in(cells[i])
-        imports = all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(cells[i]).body)
-        if imports or bound & want:           # the nearest that binds a name gives it
-            chosen.append(i)
-            want = want - bound | read
-    return chosen[::-1]
+# ---- cells
 
 def gpu_cells(nb:Path):
     "(name, sources to run in order) of each cell flagged gpu."
-    from run_modules import cells
+    from run_modules import cells, needed
     sources = [s for _, s in cells(nb, ('gpu',))]
     flagged = [i for i, s in enumerate(sources) if re.search(r'^#\|\s*gpu\b', s, re.M)]
     for k, i in enumerate(flagged): yield f'{nb.stem}, cell {k + 1} of {len(flagged)}', [sources[j] for j in needed(sources, i)]

@@ -5,7 +5,7 @@ Each cell has a time limit, which ends an endless loop: so long that no slow pro
 
     python tests/run_modules.py nbs/05_anneal.ipynb [--flags 'slow gpu'] [--limit 1800]
 """
-import argparse, ast, json, os, re, signal, sys, traceback
+import argparse, ast, builtins, json, os, re, signal, sys, traceback
 from pathlib import Path
 
 FLAGS = ('slow', 'gpu', 'record')
@@ -40,12 +40,32 @@ def cells(path:Path, flags=()):
             if bound := bound_names(source): yield i, f'from minitrain.{module} import {", ".join(bound)}'
         else: yield i, source
 
+def names_in(source) -> tuple: # names that it binds, names that it needs from elsewhere
+    bound = set(bound_names(source))
+    read = {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    return bound, read - bound - set(dir(builtins))
+
+def needed(cells:list, last:int) -> list: # places, in order, of the cells that number `last` needs, and its own
+    want, chosen = names_in(cells[last])[1], [last]
+    for i in range(last - 1, -1, -1):
+        bound, read = names_in(cells[i])
+        imports = all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(cells[i]).body)
+        if imports or bound & want:           # the nearest that binds a name gives it
+            chosen.append(i)
+            want = want - bound | read
+    return chosen[::-1]
+
 class OutOfTime(Exception): pass
 
-def run(path:Path, flags=(), limit:int=1800) -> bool:
-    "Run the cells; print the traceback of the first that fails, or takes over `limit` seconds."
+def run(path:Path, flags=(), limit:int=1800, only:str='') -> bool:
+    """Run the cells; print the traceback of the first that fails, or takes over `limit` seconds.
+    With `only`, the cells that have this text, each with those that it needs."""
     from minitrain.lab.ledger import run_cells
     todo, alarm = list(cells(path, flags)), getattr(signal, 'alarm', lambda seconds: None)     # Windows has none
+    if only:
+        places = {k for i, (_, s) in enumerate(todo) if only in s for k in needed([s for _, s in todo], i)}
+        assert places, f'{path.name} has no cell with {only!r}'
+        todo = [todo[k] for k in sorted(places)]
     os.chdir(path.parent)
     def out_of_time(*_): raise OutOfTime(f'over {limit} s')
     if hasattr(signal, 'SIGALRM'): signal.signal(signal.SIGALRM, out_of_time)
@@ -69,5 +89,6 @@ if __name__ == '__main__':
     p.add_argument('notebook', type=Path)
     p.add_argument('--flags', default='')
     p.add_argument('--limit', type=int, default=1800)
+    p.add_argument('--only', default='', metavar='TEXT', help='the cells that have this text, and those that they need')
     args = p.parse_args()
-    sys.exit(not run(args.notebook.resolve(), args.flags.split(), args.limit))
+    sys.exit(not run(args.notebook.resolve(), args.flags.split(), args.limit, args.only))

@@ -5,7 +5,7 @@ import pytest
 
 root = Path(__file__).parent.parent
 sys.path.insert(0, str(root/'tests'))
-import run_gpu
+import run_gpu, run_modules
 
 hide = '''
 import sys
@@ -50,7 +50,7 @@ def test_every_gpu_cell_is_a_part_and_brings_what_it_needs():
     parts = {name: sources for nb in sorted((root/'nbs').glob('[0-9]*.ipynb')) for name, sources in run_gpu.gpu_cells(nb)}
     assert len(parts) == flagged > 5
     cells = ['import math', 'a = 1', 'a = 2', 'b = a + 1', 'c = 5', 'print(b, math.pi)']
-    assert run_gpu.needed(cells, 5) == [0, 2, 3, 5]                # the nearest a, and no c
+    assert run_modules.needed(cells, 5) == [0, 2, 3, 5]                # the nearest a, and no c
     assert 'def one_epoch' in ''.join(parts['04_callbacks, cell 1 of 1'])
 
 def test_stand_ins_for_assertions_can_fail():
