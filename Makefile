@@ -4,13 +4,16 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 MADE_FROM := setup.py pyproject.toml settings.ini constraints.txt
 
-.PHONY: run test slow prepare lab record bench gpu clean
+.PHONY: run test check slow prepare lab record bench gpu lowest clean
 
 run: .venv/installed      ## train the lesson's runs and print its figures beside ours
 	@$(BIN)/minitrain
 
 test: .venv/installed-dev ## every check that CI makes
 	@$(BIN)/python tests/run_all.py
+
+check: .venv/installed-dev ## while working: fresh, pyflakes, the notebooks that changed and their modules
+	@$(BIN)/python tests/run_all.py --changed
 
 slow: .venv/installed-dev ## the same, with the cells flagged slow
 	@$(BIN)/python tests/run_all.py --flags slow
@@ -32,8 +35,11 @@ bench: .venv-bench/installed ## time the library beside its peers: results/speed
 gpu: .venv/installed      ## everything that needs an NVIDIA GPU: results/gpu.json
 	@$(BIN)/python tests/run_gpu.py
 
+lowest: .venv-lowest/installed ## the library's own tests with the oldest versions that it allows
+	@.venv-lowest/bin/python -m pytest -q tests/test_lesson_code.py tests/test_properties.py tests/test_loader.py
+
 clean:
-	rm -rf .venv .venv-bench build dist *.egg-info minitrain-results
+	rm -rf .venv .venv-bench .venv-lowest build dist *.egg-info minitrain-results
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "minitrain wants Python 3.11 or later: make PYTHON=python3.11")'
@@ -57,4 +63,10 @@ clean:
 	@grep -v '^fastcore==' constraints.txt > .venv-bench/constraints.txt
 	@.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet -c .venv-bench/constraints.txt -e . -r requirements-bench.txt
 	@.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet --no-deps fastai==2.8.12 miniminiai==0.0.5
+	@touch $@
+
+.venv-lowest/installed: constraints-lowest.txt $(MADE_FROM)
+	@echo 'Installing the oldest versions into .venv-lowest (once)'
+	@$(PYTHON) -m venv .venv-lowest
+	@.venv-lowest/bin/python -m pip install --disable-pip-version-check --quiet -c constraints-lowest.txt -e '.[lab,tensorboard]' pytest
 	@touch $@

@@ -34,7 +34,10 @@ setup(
     extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'lab', 'tensorboard')},
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
+    package_data={cfg['lib_path']: ['py.typed']},
     classifiers=['Development Status :: 4 - Beta', 'Intended Audience :: Developers', 'Intended Audience :: Education',
-                 'Programming Language :: Python :: 3', 'Topic :: Scientific/Engineering :: Artificial Intelligence'],
+                 'Intended Audience :: Science/Research', 'Operating System :: OS Independent', 'Typing :: Typed',
+                 *(f'Programming Language :: Python :: {v}' for v in ('3', '3.11', '3.12', '3.13', '3.14')),
+                 'Topic :: Scientific/Engineering :: Artificial Intelligence'],
     zip_safe=False,
 )

@@ -1,6 +1,8 @@
 """Every check there is, with a count of what really ran: what make test and CI run.
 
     python tests/run_all.py [--flags 'slow']     cells with these flags are run too; gpu is added where there is one
+    python tests/run_all.py --changed            fresh, pyflakes, and the notebooks that differ from the last commit:
+                                                 what make check runs, in less than a minute
 """
 import argparse, filecmp, json, os, re, shutil, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as ET
@@ -90,19 +92,31 @@ def left_out(notebooks, flags):
         print(f'not run: {sum(n.values())} cells flagged {flag}' + (' (no GPU here)' if flag == 'gpu' else '') +
               f', in {", ".join(k for k, v in n.items() if v)}')
 
+def changed() -> list:
+    "Notebooks that differ from the last commit; where none does, those that it changed."
+    for base in ('HEAD', 'HEAD~1'):
+        _, out = command('git', 'diff', '--name-only', base, '--', 'nbs')
+        _, new = command('git', 'ls-files', '--others', '--exclude-standard', '--', 'nbs')
+        found = sorted(root/p for p in {*out.split(), *new.split()} if p.endswith('.ipynb') and (root/p).exists())
+        if found: break
+    print('changed: ' + (', '.join(p.name for p in found) or 'no notebook'))
+    return found
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--flags', default='')
-    flags = parser.parse_args().flags
+    parser.add_argument('--changed', action='store_true')
+    args = parser.parse_args()
+    flags = args.flags
     ok, _ = command(sys.executable, '-c', 'import torch, sys; sys.exit(not torch.cuda.is_available())')
     if ok: flags += ' gpu'
     start = time.perf_counter()
-    for f in (fresh, pyflakes, pip_check): report(f.__name__.replace('_', ' '), *timed(f))
-    notebooks = sorted((root/'nbs').glob('*.ipynb'))
+    for f in (fresh, pyflakes, *([] if args.changed else [pip_check])): report(f.__name__.replace('_', ' '), *timed(f))
+    notebooks = changed() if args.changed else sorted((root/'nbs').glob('*.ipynb'))
     # the data is fetched once, before several processes want it
     ok, text = command(sys.executable, '-c', 'from minitrain.data import get_data; get_data()')
     report('MNIST is at hand', ok, text, time.perf_counter() - start)
-    jobs = [(str(p.relative_to(root)), as_tests, p) for p in sorted((root/'tests').glob('test_*.py'))]
+    jobs = [(str(p.relative_to(root)), as_tests, p) for p in sorted((root/'tests').glob('test_*.py')) if not args.changed]
     jobs += [(f'{f.__name__.replace("_", " ")}: {nb.name}', f, nb, flags) for nb in notebooks for f in (as_notebook, as_module)]
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         futures = {pool.submit(timed, *job): name for name, *job in jobs}

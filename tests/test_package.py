@@ -1,5 +1,5 @@
 "The package as it is installed: what importing does, what is defined where, and what pip makes of it."
-import ast, collections, configparser, importlib.util, json, os, re, shutil, subprocess, sys, zipfile
+import ast, collections, configparser, importlib.util, json, os, re, shutil, subprocess, sys, tarfile, zipfile
 from pathlib import Path
 import pytest
 
@@ -121,7 +121,7 @@ def test_wheel_and_sdist(tmp_path):
     wheel, sdist = next(tmp_path.glob('*.whl')), next(tmp_path.glob('*.tar.gz'))
     names = zipfile.ZipFile(wheel).namelist()
     assert {path_of(m) for m in modules} <= set(names) and any(n.endswith('LICENSE') for n in names)
-    assert 'minitrain/lab/claims.json' in names
+    assert {'minitrain/lab/claims.json', 'minitrain/py.typed'} <= set(names)
     for dist in (wheel, sdist):
         target = tmp_path/dist.suffix.strip('.')
         done = pip('install', '--quiet', '--no-deps', '--no-build-isolation', '--target', target, dist)
@@ -132,6 +132,17 @@ def test_wheel_and_sdist(tmp_path):
                       env={**os.environ, 'PYTHONPATH': str(target)})
         path, n = done.stdout.split()
         assert path == str(target/'minitrain'/'lab'/'claims.json') and int(n) > 100, done.stderr
+
+def test_tests_run_from_the_sdist(tmp_path):
+    done = subprocess.run([sys.executable, '-m', 'build', '--sdist', '--no-isolation', '--outdir', str(tmp_path), str(root)],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(next(tmp_path.glob('*.tar.gz'))) as tar: tar.extractall(tmp_path, filter='data')
+    (source,) = (p for p in tmp_path.iterdir() if p.is_dir())
+    code = 'import minitrain, pytest, sys; print(minitrain.__file__); sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]]))'
+    done = subprocess.run([sys.executable, '-c', code, 'tests/test_lesson_code.py', 'tests/test_readme.py', 'tests/test_claims.py', '-k',
+                           'lesson or readme or ledger'], capture_output=True, text=True, cwd=source, env={**os.environ, 'PYTHONPATH': str(source)})
+    assert done.returncode == 0 and done.stdout.startswith(str(source)), done.stdout + done.stderr
 
 def test_all_extras_install_together():
     config = configparser.ConfigParser(delimiters=['=']); config.read(root/'settings.ini')
