@@ -19,12 +19,13 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'create_learner', 'freeze_', 'get_model_func', 'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp',
            'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks',
            'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback',
-           'GeneralRelu', 'RandomShift', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_',
-           'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping',
-           'Interrupt', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup',
-           'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer',
-           'GANTrainer', 'critic_loss', 'frozen', 'generator_loss', 'CSVLogger', 'JSONLogger', 'LivePlot',
-           'ProgressCallback', 'TensorBoardCallback']
+           'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model',
+           'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation',
+           'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization',
+           'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss',
+           'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss',
+           'CSVLogger', 'JSONLogger', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'TensorBoardCallback',
+           'TensorBoardLogger']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
 import math
@@ -58,16 +59,18 @@ from .anneal import (ParamScheduler, Recorder, annealer, combine_scheds, cos_1cy
                               sched_exp, sched_lin, sched_no, sched_values)
 from .lr_find import LR_Find, lr_find
 from .hooks import ActivationStats, Hook, Hooks, NanGuard, Summary, first_bad, leaves, summary
-from .convnet import (BatchTransformXCallback, DeviceCallback, GeneralRelu, RandomShift, best_device,
-                               cnn_99, conv_layer, get_cnn_model, init_cnn_, mnist_view, view_tfm)
+from .convnet import (BatchTransformXCallback, DeviceCallback, GeneralRelu, RandomShift, ToDevice,
+                               best_device, cnn_99, conv_layer, get_cnn_model, init_cnn_, mnist_view,
+                               view_tfm)
 from .control import (HIGHER, LOWER, EarlyStopping, GradientAccumulation, GradientClipping,
                                Interrupt, ValidateLast)
 from .regularize import (EMA, SWA, ActivationRegularization, AttributeScheduler, Mixup, WeightDecay,
                                   activation_penalty)
 from .precision import MixedPrecision
-from .gan import (TURNS, GANLoss, GANModule, GANOptimizer, GANTrainer, critic_loss, frozen,
-                           generator_loss)
-from .loggers import CSVLogger, JSONLogger, LivePlot, ProgressCallback, TensorBoardCallback
+from .gan import (TURNS, GANLoss, GANModule, GANOptimizer, GANTrainer, call_frozen, critic_loss,
+                           frozen, generator_loss)
+from .loggers import (CSVLogger, JSONLogger, LivePlot, ProgressBar, ProgressCallback,
+                               TensorBoardCallback, TensorBoardLogger)
 
 # %% ../nbs/99_all.ipynb #e796eae6
 _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init',
@@ -87,10 +90,11 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func', 'layer_groups',
          'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find',
          'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves',
-         'summary', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'best_device',
-         'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER',
-         'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA',
-         'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay',
-         'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer',
-         'GANTrainer', 'critic_loss', 'frozen', 'generator_loss', 'CSVLogger', 'JSONLogger', 'LivePlot',
-         'ProgressCallback', 'TensorBoardCallback']
+         'summary', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice',
+         'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm',
+         'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt',
+         'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup',
+         'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule',
+         'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss', 'CSVLogger',
+         'JSONLogger', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'TensorBoardCallback',
+         'TensorBoardLogger']

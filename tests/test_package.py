@@ -69,6 +69,12 @@ def test_what_trains_imports_nothing_that_measures():
     for name in modules:
         if not name.startswith('lab.'): assert not [u for u in own_imports(name) if u.split('.')[0] == 'lab'], name
 
+def test_no_module_uses_what_is_private_to_another():
+    for name in modules:
+        taken = [a.name for n in ast.walk(tree(name)) if isinstance(n, ast.ImportFrom)
+                 and (n.level or n.module.startswith('minitrain')) for a in n.names]
+        assert not [t for t in taken if t.startswith('_') and t != '__version__'], name
+
 def test_public_names_have_docstrings():
     for name in modules:
         for node in tree(name).body:

@@ -17,11 +17,11 @@ arguments = dict(
     AvgStatsCallback=lambda tmp: dict(metrics=accuracy, log=quiet), EarlyStopping=lambda tmp: dict(quantity='train_loss', patience=None, log=quiet),
     ParamScheduler=lambda tmp: dict(pname='lr', sched_func=sched_cos(.5, .1)), GradientClipping=lambda tmp: dict(max_norm=.3),
     GradientAccumulation=lambda tmp: dict(n=3), WeightDecay=lambda tmp: dict(wd=.1), BatchTransformXCallback=lambda tmp: dict(tfm=lambda xb: xb*1.5),
-    ActivationRegularization=lambda tmp: dict(layer=some, alpha=.1), DeviceCallback=lambda tmp: dict(device='cpu'), Mixup=lambda tmp: dict(seed=3),
+    ActivationRegularization=lambda tmp: dict(layer=some, alpha=.1), ToDevice=lambda tmp: dict(device='cpu'), Mixup=lambda tmp: dict(seed=3),
     AttributeScheduler=lambda tmp: dict(objs=nn.Dropout(), attr='p', sched_func=sched_lin(0., 1.)), JSONLogger=lambda tmp: dict(path=tmp/'a.jsonl', every=1),
-    CSVLogger=lambda tmp: dict(path=tmp/'a.csv'), TensorBoardCallback=lambda tmp: dict(log_dir=tmp/'tb', every=1), GANTrainer=lambda tmp: dict(noise=8, conditional=False, seed=1))
+    CSVLogger=lambda tmp: dict(path=tmp/'a.csv'), TensorBoardLogger=lambda tmp: dict(log_dir=tmp/'tb', every=1), GANTrainer=lambda tmp: dict(noise=8, conditional=False, seed=1))
 kinds = {k: v for k in everything.__all__ if isinstance(v := getattr(everything, k), type) and issubclass(v, Callback)
-         and v not in (Callback, TrainEvalCallback)}
+         and v not in (Callback, TrainEvalCallback) and v.__name__ == k}           # and no older name
 lookers = [k for k, v in kinds.items() if getattr(v, 'only_looks', False)]
 ordinary = [k for k in kinds if k not in ('GANTrainer', 'LR_Find')]      # the two bring a way of training of their own
 needs = dict(EarlyStopping=['AvgStatsCallback'])                         # what must be beside
