@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from .averages import AvgStats
 from .batches import call_model
 from .core import check_whole, listify
-from .events import EVENTS, Fit, ReadsRunner, STATE, class_name, made_by, missing
+from .events import EVENTS, ReadsRunner, STATE, class_name, made_by, missing
+from .fitting import Fit
 from .sgd import SGD
 
 # %% ../nbs/04_callbacks.ipynb #a3e4aa44

@@ -117,7 +117,7 @@ def data_folder(folder=None) -> Path: # Any path; `MINITRAIN_DATA`, else the use
     folder = folder or os.environ.get('MINITRAIN_DATA')
     if not folder: return Path(_quiet_pooch().os_cache('minitrain'))
     folder = Path(folder).expanduser()
-    return folder.parent if folder.is_file() else folder       # a file is named by its folder
+    return folder.parent if os.path.isfile(folder) else folder       # a file is named by its folder
 
 def get_data(folder=None,      # Where it is kept, see `data_folder`
              test:bool=False,  # Also the 10,000 test digits, as x_test and y_test?

@@ -141,8 +141,8 @@ def lsuv_(model:nn.Module, # Changed in place: weights, and biases, which become
     Source: Mishkin and Matas 2016, All you need is a good init, algorithm 1."""
     max_iter = check_whole('max_iter', max_iter, 1)
     if not tol > 0: raise ValueError(f'tol {tol!r}: give a number above 0')
-    saved, modes, done, seen = copy.deepcopy(model.state_dict()), [(m, m.training)
-                                                                   for m in model.modules()], {}, []
+    saved, modes = copy.deepcopy(model.state_dict()), [(m, m.training) for m in model.modules()]
+    done, seen = {}, []
     for name, l in _weighted(model):
         if 'weight' not in l._parameters:
             raise ValueError(f'the weight of {name} is computed (weight_norm or the like): apply that after lsuv_')
@@ -176,8 +176,7 @@ class FixupBlock(nn.Module):
                               (nn.Linear,
                                _ConvNd)): raise TypeError(f'{l}: give Linear layers or convolutions')
         if len(layers) < 2: raise ValueError(f'{len(layers)} layers in a branch: give two or more')
-        if any(l.bias is not None
-               for l in layers):
+        if any(l.bias is not None for l in layers):
                    raise ValueError('a layer has a bias: the block adds its own, give bias=False')
         self.layers, self.act = nn.ModuleList(layers), act
         self.before, self.after = (nn.Parameter(torch.zeros(len(layers))) for _ in range(2))

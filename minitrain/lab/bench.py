@@ -135,8 +135,7 @@ def measure_recipes(data:str, n:int) -> dict: # As for `measure_one`; runs → {
     tensors, res = torch.load(data, weights_only=True), {}
     for target, recipe in RECIPES.items():
         seconds, accs = zip(*[race(tensors, **recipe) for _ in range(n + 1)][1:])
-        res[str(target)] = dict(seconds=seconds, accuracy=accs, recipe=recipe,
-                                threads=torch.get_num_threads())
+        res[str(target)] = dict(seconds=seconds, accuracy=accs, recipe=recipe, threads=torch.get_num_threads())
     return res
 
 # %% ../../nbs/15b_bench.ipynb #8a1bdd9c

@@ -153,8 +153,7 @@ class Claims():
             return (got.double() - expected.double()).abs().max().item() if got.shape == expected.shape else 1e300
         target = 0. if isinstance(expected, Tensor) else float(expected)
         def count(x, row, name):
-            return [Count(f'other than {target:g}', (x != target).sum(-1), 1,
-                          (x == target).double().amin(-1))]
+            return [Count(f'other than {target:g}', (x != target).sum(-1), 1, (x == target).double().amin(-1))]
         return self._settle(_Claim(id, 'exact', sentence, differences, of, count, 1, 1, lesson, None,
                                    mutants, survivors))
 

@@ -158,8 +158,7 @@ def save_plots(out:Path,       # Folder
             ax.plot(LESSON[k]['valid_acc'][-1], i, 'D', color='k', label=None if i else 'the lesson')
         ax.set(title=f'One dot a run, {n} runs of each recipe',
                xlabel='final valid accuracy (share of 10,000 images)')
-        ax.set_yticks(range(len(names)), [s.replace(': ', '\n', 1) for s in names.values()],
-                      fontsize='x-small')
+        ax.set_yticks(range(len(names)), [s.replace(': ', '\n', 1) for s in names.values()], fontsize='x-small')
         ax.invert_yaxis()
         ax.legend(fontsize='small', loc='lower left')
     for name, fig in figs.items(): fig.savefig(out/name)

@@ -79,8 +79,7 @@ def by_hand(task:Task) -> Callable: # `fit(epochs)` → valid accuracy of the la
                     pred = model(xb)
                     valid_loss += F.cross_entropy(pred, yb)*len(xb)
                     valid_hits += (pred.argmax(1) == yb).sum()
-            fit.stats = [float(loss_sum/n), float(hits/n), float(valid_loss/len(xv)),
-                         float(valid_hits/len(xv))]
+            fit.stats = [float(loss_sum/n), float(hits/n), float(valid_loss/len(xv)), float(valid_hits/len(xv))]
         return fit.stats[3]
     fit.model, fit.losses = model, losses
     return fit
