@@ -75,7 +75,7 @@ def check_callback(cb):
     for e in EVENTS:
         if not callable(getattr(cb, e, print)):
             raise TypeError(f'{kind}.{e} is {getattr(cb, e)!r}: an event wants a method')
-    if not hasattr(cb, 'set_runner') and not any(hasattr(cb, e) for e in EVENTS):
+    if not isinstance(cb, ReadsRunner) and not any(hasattr(cb, e) for e in EVENTS):
         raise TypeError(f'{cb!r} is no callback: it has no method named after an event, {", ".join(EVENTS)}' +
                         ('; a function that makes one goes into cb_funcs' if callable(cb) else ''))
 
@@ -117,6 +117,7 @@ class Events:
     def __init__(self, cbs):
         self.cbs, self._names, self.handlers, self._busy = [], {}, {}, False
         self.learn, self.stop, self.in_train, self.held, self.error = None, False, False, False, None
+        self.epoch = self.batch = 0
         for cb in cbs: self.add_cb(cb)
 
     def __call__(self, event:str) -> bool:

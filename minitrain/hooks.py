@@ -142,7 +142,7 @@ class ActivationStats(_Pictures, Callback):
     @property
     def hists(self) -> dict: # {layer: (bins, n)}
         "Histograms of each layer's outputs, a column for each batch."
-        return {h.name: torch.tensor(h.hists.values).T for h in self.hooks if len(h.hists)}
+        return {h.name: torch.tensor(h.hists.values).T.contiguous() for h in self.hooks if len(h.hists)}
 
 # %% ../nbs/06_hooks.ipynb #18f05fc8
 def _bad(t) -> bool: return isinstance(t, Tensor) and t.is_floating_point() and not t.isfinite().all().item()

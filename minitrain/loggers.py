@@ -10,6 +10,7 @@ import csv, io, json, math, os, re, sys, time, warnings
 from datetime import datetime, timezone
 from itertools import zip_longest
 from pathlib import Path
+from types import SimpleNamespace
 from .averages import AvgStats, Waiting
 from .callbacks import AvgStatsCallback, Callback
 from .core import MovingAverage, check_whole, draw, import_extra
@@ -22,7 +23,7 @@ class _Logger(Callback):
     def begin_fit(self):
         found = self.run.of_kind(AvgStatsCallback)
         self._own = () if found else (AvgStats([], True), AvgStats([], False))
-        self._sources = [(cb.train_stats, cb.valid_stats) for cb in found] or [self._own]
+        self._sources = found or [SimpleNamespace(train_stats=self._own[0], valid_stats=self._own[1])]
         self._begun, self._seen = time.perf_counter(), False
 
     def after_loss(self):
@@ -37,8 +38,8 @@ class _Logger(Callback):
 
     def _averages(self) -> dict:          # {'train_loss': …, 'valid_accuracy': …}; None: nothing was seen
         res = {}
-        for i, part in enumerate(('train', 'valid')):
-            for stats in (pair[i] for pair in self._sources):
+        for part in ('train', 'valid'):
+            for stats in (getattr(cb, f'{part}_stats') for cb in self._sources):
                 names = [f'{part}_{name}' for name in stats.names]
                 res.update(zip_longest(names, stats.avg_stats if self._seen else []))
         return res

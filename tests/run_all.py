@@ -19,7 +19,8 @@ took = []                       # (seconds, name)
 def command(*cmd, cwd=root, limit=5000, **more):
     "Run it; whether it went well, and what it printed; the limit only ends what would never end"
     try: done = subprocess.run([str(c) for c in cmd], cwd=cwd, env=env | more, capture_output=True, text=True, timeout=limit)
-    except subprocess.TimeoutExpired as e: return False, f'over {limit} s\n{e.stdout or ""}{e.stderr or ""}'
+    except subprocess.TimeoutExpired as e:
+        return False, f'over {limit} s\n' + ''.join((o or b'').decode(errors='replace') for o in (e.stdout, e.stderr))
     return done.returncode == 0, done.stdout + done.stderr
 
 def report(name, result, text, seconds):

@@ -136,7 +136,7 @@ def attempt(name, dry_run, limit) -> dict:
         file, start = Path(folder)/'part.json', time.perf_counter()
         command = [sys.executable, __file__, '--part', name, '--out', file, *(['--dry-run'] if dry_run else [])]
         try: said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit).stdout
-        except subprocess.TimeoutExpired as e: said = f'{e.stdout or ""}\nnot done after {limit} s'
+        except subprocess.TimeoutExpired as e: said = f'{(e.stdout or b"").decode(errors="replace")}\nnot done after {limit} s'
         came = json.loads(file.read_text(encoding='utf-8')) if file.exists() else dict(result=None, error=said[-3000:])
     return dict(ok=came['error'] is None, seconds=round(time.perf_counter() - start, 1), said=said, **came)
 
@@ -154,6 +154,10 @@ def main() -> int:
     args = p.parse_args()
     if args.part: return run_part(args.part, args.dry_run, args.out)
     out = args.out or (None if args.dry_run else root/'results'/'gpu.json')
+    chosen = [name for name in parts() if name.startswith(args.only)]
+    if not chosen:
+        print(f'--only {args.only!r}: the parts are\n' + '\n'.join(parts()), file=sys.stderr)
+        return 2
     missing = prepare()
     import torch
     if not args.dry_run and not torch.cuda.is_available():
@@ -161,9 +165,9 @@ def main() -> int:
         return 2
     print(f"torch {torch.__version__}" + (f"; not there, and stood in for: {', '.join(missing)}" if missing else ''))
     from minitrain.lab.gpu import gpu_caption, gpu_table
-    record = dict(environment=environment_of(args.dry_run), parts={}, results={})
-    for name in parts():
-        if not name.startswith(args.only): continue
+    old = json.loads(out.read_text(encoding='utf-8')) if args.only and out and out.exists() else {}      # the others stay
+    record = dict(dict(parts={}, results={}) | old, environment=environment_of(args.dry_run))
+    for name in chosen:
         print(f'{name} …', end=' ', flush=True)
         part = attempt(name, args.dry_run, args.limit)
         result, record['parts'][name] = part.pop('result'), part

@@ -44,6 +44,10 @@ def test_a_part_that_fails_is_reported_and_the_others_go_on(tmp_path):
     assert done.returncode == 1 and len(parts) >= 4 and not any(p['ok'] for p in parts.values())
     assert all('not done after 1 s' in p['error'] for p in parts.values()) and f'0 passed, {len(parts)} failed' in done.stdout
 
+def test_a_name_that_no_part_has_is_refused(tmp_path):
+    done = subprocess.run([sys.executable, str(root/'tests'/'run_gpu.py'), '--dry-run', '--only', 'nothing'], capture_output=True, text=True)
+    assert done.returncode == 2 and "--only 'nothing': the parts are\nepochs" in done.stderr
+
 def test_every_gpu_cell_is_a_part_and_brings_what_it_needs():
     flagged = sum(''.join(c['source']).startswith('#| gpu') for nb in (root/'nbs').glob('*.ipynb')
                   for c in json.loads(nb.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code')

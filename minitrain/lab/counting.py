@@ -161,7 +161,7 @@ def percentile(draws:Tensor, # (n,)
     if figure and abs(figure) < 1e-3: digits = max(digits, 3 - math.floor(math.log10(abs(figure))))
     scale = 10**digits
     x, figure = (draws.double()*scale).round(), round(figure*scale)
-    return float(scipy_stats().percentileofscore(x.flatten(), figure, kind='mean'))       # ties count half
+    return float(scipy_stats().percentileofscore(x.flatten().nan_to_num(nan=math.inf), figure, kind='mean'))   # ties: half
 
 def verdict(draws:Tensor,        # (n,), recorded
             lesson:float|None=None,   # Its figure

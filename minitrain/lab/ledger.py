@@ -279,9 +279,9 @@ def _claims(parser, args) -> int:
     notebooks = claim_notebooks(args.root/'nbs', args.only)
     if not notebooks:
         parser.error(f'no claims {args.only!r} under {args.root/"nbs"}: run this in a checkout, or name it by --root')
-    from minitrain.core import scipy_stats
-    try:
-        scipy_stats()                     # says how to install it, now and not in each notebook
+    from minitrain.core import import_extra
+    try:                                  # what is missing is said now, and not in each notebook
+        for needed in ('scipy.stats', 'execnb.shell'): import_extra(needed, 'lab')
         failed = (_record(args.root, notebooks, args) if args.record else
                   run_claims(notebooks, None, args.only, args.workers, args.slow))
     except KeyboardInterrupt:
