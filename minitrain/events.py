@@ -16,33 +16,33 @@ from .core import camel2snake
 EVENTS = ('begin_fit', 'begin_epoch', 'begin_batch', 'after_pred', 'after_loss', 'after_backward',
           'before_step', 'after_step', 'after_batch', 'begin_validate', 'after_epoch', 'after_fit')
 
-def _of_runner(name:str) -> property:
+def _of_runner(name:str, doc:str) -> property:
     def put(self, value):
         raise AttributeError(f"self.{name} = … would hide the runner's: write self.run.{name} = …")
-    return property(attrgetter(f'run.{name}'), put)
+    return property(attrgetter(f'run.{name}'), put, doc=doc)
 
 class ReadsRunner():
     "The state of the loop, to be read on a callback; it is set on `self.run`."
-    learn = _of_runner('learn')               # the `Learner` of this fit, and its parts
-    model = _of_runner('model')
-    opt = _of_runner('opt')
-    loss_func = _of_runner('loss_func')
-    data = _of_runner('data')
-    xb = _of_runner('xb')                     # the batch: inputs and targets
-    yb = _of_runner('yb')
-    pred = _of_runner('pred')                 # what the model and the loss made of it; None before
-    loss = _of_runner('loss')
-    epoch = _of_runner('epoch')               # from 0, of `epochs`
-    epochs = _of_runner('epochs')
-    n_epochs = _of_runner('n_epochs')         # epochs trained so far, a float
-    n_iter = _of_runner('n_iter')             # training batches so far
-    n_step = _of_runner('n_step')             # steps of the optimiser so far
-    batch = _of_runner('batch')               # of this pass, from 0, of `iters`
-    iters = _of_runner('iters')
-    in_train = _of_runner('in_train')         # training, or validation?
-    held = _of_runner('held')                 # does a gradient wait for the next batch's?
-    stop = _of_runner('stop')                 # set on the runner, it ends the pass after the batch
-    error = _of_runner('error')               # what ends the fit, for those who clean up
+    learn = _of_runner('learn', 'the `Learner` of this fit')
+    model = _of_runner('model', 'its model')
+    opt = _of_runner('opt', 'its optimiser')
+    loss_func = _of_runner('loss_func', 'its loss')
+    data = _of_runner('data', 'its `DataBunch`')
+    xb = _of_runner('xb', 'inputs of the batch')
+    yb = _of_runner('yb', 'targets of the batch')
+    pred = _of_runner('pred', 'what the model made of it; None before')
+    loss = _of_runner('loss', 'what the loss made of it; None before')
+    epoch = _of_runner('epoch', 'from 0, of `epochs`')
+    epochs = _of_runner('epochs', 'in total')
+    n_epochs = _of_runner('n_epochs', 'epochs trained so far, a float')
+    n_iter = _of_runner('n_iter', 'training batches so far')
+    n_step = _of_runner('n_step', 'steps of the optimiser so far')
+    batch = _of_runner('batch', 'of this pass, from 0, of `iters`')
+    iters = _of_runner('iters', 'batches of this pass')
+    in_train = _of_runner('in_train', 'training, or validation?')
+    held = _of_runner('held', "does a gradient wait for the next batch's?")
+    stop = _of_runner('stop', 'set on the runner, it ends the pass after the batch')
+    error = _of_runner('error', 'what ends the fit, for those who clean up')
 
 STATE = tuple(k for k, v in vars(ReadsRunner).items() if isinstance(v, property))
 

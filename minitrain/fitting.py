@@ -19,7 +19,7 @@ def _wrong_length(dl, n) -> str:
     return f'the loader says that it has {len(dl)} batches, and yielded {n}: its __len__ and its __iter__ must agree'
 
 def _of_learner(name:str) -> property:
-    return property(attrgetter(f'learn.{name}'), lambda run, value: setattr(run.learn, name, value))
+    return property(attrgetter(f'learn.{name}'), lambda run, value: setattr(run.learn, name, value), doc=f"the learner's `{name}`")
 
 class Fit(Events):
     "What surrounds the loop: beginning and end of a fit, where it starts, and batches in order."
