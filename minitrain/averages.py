@@ -60,7 +60,7 @@ def _summed(values, device) -> Tensor: # Scalars, tensors or numbers → their s
 
 class AvgStats():
     "Loss and metrics, averaged over the items seen."
-    most = 256                           # batches that wait to be summed: bounds the memory
+    most = Waiting.most                  # batches that wait to be summed: bounds the memory
     def __init__(self, metrics,      # Functions of (pred, yb) that return a batch's mean: one or several
                  in_train:bool,      # For the name
                  count:Callable|None=None): # `count(xb, yb)`: how much a batch counts, tokens for instance; None: items

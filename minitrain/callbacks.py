@@ -111,7 +111,7 @@ class Runner(Fit):
         with self.fitting(epochs, learn, start):
             if not self('begin_fit'): self.all_epochs(*self.placed())
 
-    def all_epochs(self, first:int, batch:int):
+    def all_epochs(self, first:int, batch:int): # the first one from `batch` on
         for self.epoch in range(first, self.epochs):
             if self('begin_epoch'): self.stop = False
             else: self.all_batches(self.data.train_dl, batch if self.epoch == first else 0)
@@ -120,7 +120,7 @@ class Runner(Fit):
                 else: self.all_batches(self.data.valid_dl)
             if self('after_epoch'): break
 
-    def all_batches(self, dl, start:int=0):
+    def all_batches(self, dl, start:int=0): # one pass over `dl`, until `stop` is set
         for xb, yb in self.batches_of(dl, start):
             self.one_batch(xb, yb)
             self('after_batch')
@@ -140,7 +140,7 @@ class Runner(Fit):
         self.held = self('after_backward')
         if not self.held: self.take_step()
 
-    def take_step(self):
+    def take_step(self):             # along the gradient as it is, and clear it
         self.held = False
         if self('before_step'): return self.opt.zero_grad()
         self.opt.step()

@@ -2,7 +2,7 @@
 
     python tests/run_all.py [--flags 'slow']     cells with these flags are run too; gpu is added where there is one
     python tests/run_all.py --changed            fresh, pyflakes, and the notebooks that differ from the last commit:
-                                                 what make check runs, in less than a minute
+                                                 what make check runs
 """
 import argparse, filecmp, json, os, re, shutil, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as ET

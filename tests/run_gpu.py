@@ -61,7 +61,6 @@ def prepare() -> list: # names of what is missing
     if 'fastcore' in missing:
         package = types.ModuleType('fastcore'); package.__path__ = []
         sys.modules.update({'fastcore': package, 'fastcore.test': tests_of_fastcore()})
-    for n in missing: sys.modules.pop(n, None) if n != 'fastcore' else None
     StandIns.names = tuple(n for n in missing if n != 'fastcore')
     sys.meta_path.append(StandIns())
     return missing
@@ -113,8 +112,8 @@ def parts() -> dict: # {name: function of (dry run?, device) → what is to be k
         less = dict(turns=2, capture=lambda work: work, compiler=lambda model: model)
         return gpu_epochs(tensors(dry_run, device), **(less if dry_run else {}))
     def races(dry_run, device):
-        from minitrain.lab.gpu import gpu_races
-        return gpu_races(tensors(dry_run, device), 1 if dry_run else 5)
+        from minitrain.lab.races import race_all
+        return race_all(tensors(dry_run, device), 1 if dry_run else 5)
     def cell(sources, dry_run, device): run_cells(map(on_cpu, sources) if dry_run else sources)
     found = dict(epochs=epochs, races=races)
     for nb in sorted((root/'nbs').glob('[0-9]*.ipynb')):
@@ -164,6 +163,7 @@ def main() -> int:
         print('no NVIDIA GPU that PyTorch can use: --dry-run tries everything on the CPU', file=sys.stderr)
         return 2
     print(f"torch {torch.__version__}" + (f"; not there, and stood in for: {', '.join(missing)}" if missing else ''))
+    from minitrain.core import replacing
     from minitrain.lab.gpu import gpu_caption, gpu_table
     old = json.loads(out.read_text(encoding='utf-8')) if args.only and out and out.exists() else {}      # the others stay
     record = dict(dict(parts={}, results={}) | old, environment=environment_of(args.dry_run))
@@ -174,7 +174,8 @@ def main() -> int:
         if result is not None: record['results'][name] = result
         print(f"{'ok' if part['ok'] else 'FAILED'}, {part['seconds']} s", flush=True)
         if not part['ok']: print(part['said'], part['error'], sep='\n', flush=True)
-        if out: out.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')    # at once: the next may be cut off
+        if out:                                # at once: the next may be cut off
+            with replacing(out) as f: f.write((json.dumps(record, indent=1) + '\n').encode())
     failed = [k for k, v in record['parts'].items() if not v['ok']]
     print(f'\n{gpu_table(record)}\n\n{gpu_caption(record)}')
     if out: print(f'written: {out}')

@@ -77,8 +77,8 @@ def test_the_ledger_holds_what_the_lesson_prints():
     claimed = {p for _, prefixes, _ in claim_notebooks(root/'nbs').values() for p in prefixes}
     assert {id.split('.')[0] for id in ledger['claims']} == claimed
 
-# notebook, module, what is right, what is put there, and text of the cell that must turn red; a whole notebook would take
-# ten times as long, and what else goes red in it is not this test's to say
+# notebook, module, what is right, what is put there, and text of the cell that must turn red; what else goes red in
+# the notebook is not this test's to say
 wrong = [('02a_init_research', 'init', 'math.sqrt(2./', 'math.sqrt(2.02/', "claims.exact(f'gain({name})'"),
          ('02a_init_research', 'init', 'math.sqrt(3.)', 'math.sqrt(2.9)', "claims.exact('kaiming2.a0'"),
          ('02b_initializing', 'scaling', 'layer.weight /= std', 'layer.weight /= 1.1*std', 'model, counts = lsuv_mlp()'),

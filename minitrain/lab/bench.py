@@ -131,12 +131,9 @@ def measure_all(names:list,         # Of `CONTENDERS`, each installed
 def measure_recipes(data:str, n:int) -> dict: # As for `measure_one`; runs → {target: seconds and accuracies}
     "Every recipe of `races`, `n` times, with all of PyTorch's threads, after one that is thrown away."
     import torch
-    from minitrain.lab.races import RECIPES, race
-    tensors, res = torch.load(data, weights_only=True), {}
-    for target, recipe in RECIPES.items():
-        seconds, accs = zip(*[race(tensors, **recipe) for _ in range(n + 1)][1:])
-        res[str(target)] = dict(seconds=seconds, accuracy=accs, recipe=recipe, threads=torch.get_num_threads())
-    return res
+    from minitrain.lab.races import RECIPES, race_all
+    more = {str(aim): dict(recipe=recipe, threads=torch.get_num_threads()) for aim, recipe in RECIPES.items()}
+    return {aim: r | more[aim] for aim, r in race_all(torch.load(data, weights_only=True), n).items()}
 
 # %% ../../nbs/15b_bench.ipynb #8a1bdd9c
 _titles = dict(ours='**minitrain**', by_hand='by hand', by_hand_again='by hand, again',
