@@ -1,5 +1,5 @@
 "Where MNIST comes from when something is wrong: a local server with every fault, over TLS, and a cache that can't be kept."
-import gzip, hashlib, http.server, pickle, resource, signal, ssl, subprocess, sys, textwrap, threading, warnings
+import gzip, hashlib, http.server, pickle, resource, signal, ssl, subprocess, sys, tempfile, textwrap, threading, warnings
 from pathlib import Path
 import pytest, torch, trustme
 from minitrain import data
@@ -186,9 +186,16 @@ if os.geteuid() == 0: os.seteuid(65534)                 # root may write anywher
 print([tuple(t.shape) for t in data.get_data(sys.argv[1], mirrors=[])])
 '''
 
-def test_read_only_folder(pickled, tmp_path):
-    folder = tmp_path/'data'; folder.mkdir(); (folder/'mnist.pkl.gz').write_bytes(pickled)
-    for p in (folder/'mnist.pkl.gz', *[q for q in folder.parents if q.is_relative_to('/tmp') and q != Path('/tmp')]): p.chmod(0o755)
+@pytest.fixture
+def open_folder():
+    "One that other users may enter: pytest closes the root of tmp_path to them whenever a pytest starts, also one beside this"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+def test_read_only_folder(pickled, open_folder):
+    folder = open_folder/'data'; folder.mkdir()
+    (folder/'mnist.pkl.gz').write_bytes(pickled); (folder/'mnist.pkl.gz').chmod(0o644)
     folder.chmod(0o555)
     p = python(read_only, folder)
     out, err = p.communicate()
