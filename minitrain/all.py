@@ -24,8 +24,8 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization',
            'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss',
            'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss',
-           'CSVLogger', 'JSONLogger', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'TensorBoardCallback',
-           'TensorBoardLogger']
+           'EpochLogger', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'CSVLogger', 'JSONLogger',
+           'TensorBoardCallback', 'TensorBoardLogger']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
 import math
@@ -69,8 +69,8 @@ from .regularize import (EMA, SWA, ActivationRegularization, AttributeScheduler,
 from .precision import MixedPrecision
 from .gan import (TURNS, GANLoss, GANModule, GANOptimizer, GANTrainer, call_frozen, critic_loss,
                            frozen, generator_loss)
-from .loggers import (CSVLogger, JSONLogger, LivePlot, ProgressBar, ProgressCallback,
-                               TensorBoardCallback, TensorBoardLogger)
+from .progress import EpochLogger, LivePlot, ProgressBar, ProgressCallback
+from .loggers import CSVLogger, JSONLogger, TensorBoardCallback, TensorBoardLogger
 
 # %% ../nbs/99_all.ipynb #e796eae6
 _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init',
@@ -95,6 +95,6 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt',
          'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup',
          'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule',
-         'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss', 'CSVLogger',
-         'JSONLogger', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'TensorBoardCallback',
-         'TensorBoardLogger']
+         'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss',
+         'EpochLogger', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'CSVLogger', 'JSONLogger',
+         'TensorBoardCallback', 'TensorBoardLogger']

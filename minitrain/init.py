@@ -43,8 +43,8 @@ def kaiming2(x:Tensor,    # A weight, changed in place: (out,in), or (out,in,*re
 
     Raises: ValueError of a weight with fewer than two axes."""
     fan = fans(x)[bool(use_fan_out)]
-    if not (fan and math.isfinite(a)): raise ValueError(
-            f'fan {fan}, slope {a}: give a weight that is not empty and a finite slope')
+    if not (fan and math.isfinite(a)):
+        raise ValueError(f'fan {fan}, slope {a}: give a weight that is not empty and a finite slope')
     std = gain(a)/math.sqrt(fan)
     bound = math.sqrt(3.)*std
     x.data.uniform_(-bound, bound)

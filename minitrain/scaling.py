@@ -34,10 +34,9 @@ class InitReport(list):
         "Scale of outputs and gradients over the layers, and where the theory would have put them."
         import matplotlib.pyplot as plt
         axs = plt.subplots(1, 2, figsize=(8, 2.8), layout='constrained')[1]
-        for ax, title, measured, theory in (
-                (axs[0], 'Outputs', 'rms', [r['rms_in']*r['theory'] for r in self]),
-                (axs[1], 'Gradients, as each layer passes them on', 'grad_in',
-                 [r['grad']*r['theory_back'] for r in self])):
+        outputs = 'Outputs', 'rms', [r['rms_in']*r['theory'] for r in self]
+        gradients = 'Gradients, as each layer passes them on', 'grad_in', [r['grad']*r['theory_back'] for r in self]
+        for ax, (title, measured, theory) in zip(axs, (outputs, gradients)):
             lines = {'measured': [r[measured] for r in self], 'theory, from what reaches the layer': theory}
             if measured == 'rms': lines['signal, what differs between items'] = [r['signal'] for r in self]
             draw(lines, title, 'layer', 'root mean square', ax=ax, marker='.')
@@ -89,9 +88,8 @@ def init_report(model:nn.Module, # Any; a copy of it is run
     for name, layer in _weighted(model): _watch(name, layer, rows, entered)
     with seeded(seed), torch.enable_grad():
         pred = model(*(_leaf(t) for t in _inputs(xb)))
-        if not isinstance(pred,
-                          Tensor): raise ValueError(
-                                  f'the model returns a {type(pred).__name__}: wrap it to return a tensor')
+        if not isinstance(pred, Tensor):
+            raise ValueError(f'the model returns a {type(pred).__name__}: wrap it to return a tensor')
         if not rows: raise ValueError('no Linear and no convolution was run: give a model that has some')
         if pred.requires_grad: pred.backward(torch.randn_like(pred))
     for row in rows:
@@ -120,8 +118,7 @@ def _unit_variance(name, done, seen, tol, max_iter): # a hook that corrects the 
             out = layer.forward(*inputs)
             std = out.std().item()
             if not (math.isfinite(std) and std > 1e-12):
-                raise ValueError(
-                        f'layer {name} puts out a standard deviation of {std:g} on this batch: look for '
+                raise ValueError(f'layer {name} puts out a standard deviation of {std:g} on this batch: look for '
                                  'inputs that are constant or not finite, or a layer before it that kills them')
             if abs(std - 1) < tol: return out
             if i < max_iter: layer.weight /= std

@@ -4,7 +4,7 @@
     python tests/run_all.py --changed            fresh, pyflakes, and the notebooks that differ from the last commit:
                                                  what make check runs
 """
-import argparse, filecmp, json, os, re, shutil, subprocess, sys, tempfile, time
+import argparse, filecmp, json, multiprocessing, os, re, shutil, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -22,6 +22,28 @@ def command(*cmd, cwd=root, limit=5000, **more):
     except subprocess.TimeoutExpired as e:
         return False, f'over {limit} s\n' + ''.join((o or b'').decode(errors='replace') for o in (e.stdout, e.stderr))
     return done.returncode == 0, done.stdout + done.stderr
+
+# Every notebook has a process of its own, forked from one that has imported what they all need: 2 s less for each
+heavy = ['torch', 'matplotlib.pyplot', 'execnb.shell', 'nbdev.test']
+processes = multiprocessing.get_context('spawn' if os.name == 'nt' else 'forkserver')
+def own_process(f, *args, limit=5000, **more):
+    "Call it in a process of its own; whether it went well, and what it printed"
+    with tempfile.TemporaryDirectory() as tmp:
+        said = Path(tmp)/'said'
+        process = processes.Process(target=quietly, args=(said, more, f, *args))
+        process.start()
+        process.join(limit)
+        late = process.is_alive()
+        if late: process.kill(); process.join()
+        text = said.read_text(encoding='utf-8', errors='replace') if said.exists() else ''
+        return process.exitcode == 0, (f'over {limit} s\n' if late else '') + text
+
+def quietly(said, more, f, *args):
+    os.environ.update(more)
+    with open(said, 'w') as out:
+        for fd in (1, 2): os.dup2(out.fileno(), fd)
+    os.chdir(root)
+    sys.exit(not f(*args))
 
 def report(name, result, text, seconds):
     "Count and show a check, `result` whether it went well or its own count, and what it said when it didn't"
@@ -67,8 +89,17 @@ claim_free = ('01a_claims.ipynb', '01b_ledger.ipynb')          # they test claim
 def as_notebook(nb, flags):
     "The claims of the ledger are checked once: on the exported modules"
     only = {} if nb.name in claim_free else dict(MINITRAIN_ONLY='checked on the modules')
-    return command(bin_dir/'nbdev_test', '--path', nb, '--flags', flags, **only)
-def as_module(nb, flags): return command(sys.executable, 'tests/run_modules.py', nb, '--flags', flags)
+    return own_process(nbdev_test, nb, flags, **only)
+def as_module(nb, flags): return own_process(run_module, nb, flags)
+
+def nbdev_test(nb, flags):
+    from nbdev.test import nbdev_test
+    nbdev_test(path=nb, flags=flags)               # it exits where a cell fails
+    return True
+
+def run_module(nb, flags):
+    import run_modules
+    return run_modules.run(nb, flags.split())
 
 def as_tests(path):
     "A file of tests/, counted from pytest's own report"
@@ -111,6 +142,8 @@ def main():
     flags = args.flags
     ok, _ = command(sys.executable, '-c', 'import torch, sys; sys.exit(not torch.cuda.is_available())')
     if ok: flags += ' gpu'
+    os.environ.update(env)
+    if os.name != 'nt': processes.set_forkserver_preload(heavy)
     start = time.perf_counter()
     for f in (fresh, pyflakes, *([] if args.changed else [pip_check])): report(f.__name__.replace('_', ' '), *timed(f))
     notebooks = changed() if args.changed else sorted((root/'nbs').glob('*.ipynb'))
@@ -118,7 +151,9 @@ def main():
     ok, text = command(sys.executable, '-c', 'from minitrain.data import get_data; get_data()')
     report('MNIST is at hand', ok, text, time.perf_counter() - start)
     jobs = [(str(p.relative_to(root)), as_tests, p) for p in sorted((root/'tests').glob('test_*.py')) if not args.changed]
-    jobs += [(f'{f.__name__.replace("_", " ")}: {nb.name}', f, nb, flags) for nb in notebooks for f in (as_notebook, as_module)]
+    # the later ones take longest: first, so that no core waits for them at the end
+    jobs += [(f'{f.__name__.replace("_", " ")}: {nb.name}', f, nb, flags)
+             for nb in reversed(notebooks) for f in (as_notebook, as_module)]
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         futures = {pool.submit(timed, *job): name for name, *job in jobs}
         for future in as_completed(futures):

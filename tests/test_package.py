@@ -121,10 +121,15 @@ import fastcore; print(minitrain.__file__, fastcore.__version__)
 
 def pip(*args): return subprocess.run([sys.executable, '-m', 'pip', '--disable-pip-version-check', *map(str, args)], capture_output=True, text=True)
 
-def test_wheel_and_sdist(tmp_path):
-    done = subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '--outdir', str(tmp_path), str(root)], capture_output=True, text=True)
+@pytest.fixture(scope='module')
+def built(tmp_path_factory): # the wheel and the sdist
+    out = tmp_path_factory.mktemp('built')
+    done = subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '--outdir', str(out), str(root)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    wheel, sdist = next(tmp_path.glob('*.whl')), next(tmp_path.glob('*.tar.gz'))
+    return next(out.glob('*.whl')), next(out.glob('*.tar.gz'))
+
+def test_wheel_and_sdist(tmp_path, built):
+    wheel, sdist = built
     names = zipfile.ZipFile(wheel).namelist()
     assert {path_of(m) for m in modules} <= set(names) and any(n.endswith('LICENSE') for n in names)
     assert {'minitrain/lab/claims.json', 'minitrain/py.typed'} <= set(names)
@@ -139,11 +144,8 @@ def test_wheel_and_sdist(tmp_path):
         path, n = done.stdout.split()
         assert path == str(target/'minitrain'/'lab'/'claims.json') and int(n) > 100, done.stderr
 
-def test_tests_run_from_the_sdist(tmp_path):
-    done = subprocess.run([sys.executable, '-m', 'build', '--sdist', '--no-isolation', '--outdir', str(tmp_path), str(root)],
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    with tarfile.open(next(tmp_path.glob('*.tar.gz'))) as tar: tar.extractall(tmp_path, filter='data')
+def test_tests_run_from_the_sdist(tmp_path, built):
+    with tarfile.open(built[1]) as tar: tar.extractall(tmp_path, filter='data')
     (source,) = (p for p in tmp_path.iterdir() if p.is_dir())
     code = 'import minitrain, pytest, sys; print(minitrain.__file__); sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]]))'
     done = subprocess.run([sys.executable, '-c', code, 'tests/test_lesson_code.py', 'tests/test_readme.py', 'tests/test_claims.py', '-k',

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALPHA', 'GROUPS', 'QUANTILES', 'VERDICTS', 'one_sided', 'group_size', 'Count', 'count_theory', 'worst', 'sum_up',
-           'pairs_tail', 'count_recorded', 'count_far', 'percentile', 'verdict']
+           'pairs_tail', 'count_recorded', 'count_far', 'percentile', 'verdict', 'plot_draws']
 
 # %% ../../nbs/00a_counting.ipynb #6b9db333
 import math
@@ -180,3 +180,24 @@ def verdict(draws:Tensor,        # (n,), recorded
         return 'a lucky draw' if lesson is not None and low <= lesson <= high and held > 0 else 'refuted'
     if typical: return 'holds'
     return 'a lucky draw' if count_far(torch.tensor([lesson]), sum_up(draws))[0].p > 1e-3 else 'refuted'
+
+# %% ../../nbs/00a_counting.ipynb #daa2a56f
+def plot_draws(draws:dict,       # Columns of draws by name; one axes each
+               lesson:dict|None=None, # Figures by name
+               title:str='', xlabels:dict|None=None, # By name, with units; the names where None
+               size:tuple=(2.6, 2)): # Of one axes, inches
+    "Histograms of draws, the lesson's figures marked; returns the axes."
+    import matplotlib.pyplot as plt
+    axs = plt.subplots(1, len(draws), figsize=(size[0]*len(draws), size[1]), layout='constrained',
+                       squeeze=False)[1][0]
+    for ax, (name, x) in zip(axs, draws.items()):
+        x, figure = torch.as_tensor(x).double(), (lesson or {}).get(name)
+        ax.hist(x[x.isfinite()].tolist(), bins=40, color='C0', alpha=.6)
+        place = ''
+        if figure is not None:
+            ax.axvline(figure, color='k', lw=1.5)
+            place = f': lesson {figure:.4g}, percentile {percentile(x, figure):.0f}'
+        ax.set_title(f'{name}{place}', fontsize='small')
+        ax.set(xlabel=(xlabels or {}).get(name, name), ylabel=f'draws of {len(x)}' if ax is axs[0] else '')
+    if title: axs[0].figure.suptitle(title, fontsize='medium')
+    return axs

@@ -143,10 +143,10 @@ def save_plots(out:Path,       # Folder
     names = {k: f'{k}: {describe(LESSON[k])}' for k in measured}
     shown = {k: r for k, r in recorders.items() if k.startswith('05')} or recorders
     figs = {}
-    for name, lines, smooth, title, ylabel in (
-            ('lr.png', {names[k]: r['lrs'] for k, r in shown.items()}, 0., 'Learning rate', 'learning rate'),
-            ('loss.png', {names[k]: r['losses'] for k, r in shown.items()}, .9,
-             'Training loss and its moving average (β = .9)', 'loss (nats)')):
+    rates = 'lr.png', {names[k]: r['lrs'] for k, r in shown.items()}, 0., 'Learning rate', 'learning rate'
+    losses = ('loss.png', {names[k]: r['losses'] for k, r in shown.items()}, .9,
+              'Training loss and its moving average (β = .9)', 'loss (nats)')
+    for name, lines, smooth, title, ylabel in (rates, losses):
         figs[name], ax = _figure()
         draw(lines, title, 'training batch', ylabel, smooth, ax=ax)
     n = min(len(m['valid_acc']) for m in measured.values())
@@ -166,9 +166,9 @@ def save_plots(out:Path,       # Folder
 
 # %% ../../nbs/16_reproduce.ipynb #a356676d
 def _parser():
-    p = argparse.ArgumentParser(
-        'minitrain', description="Train the lesson's runs on MNIST and print its figures beside ours.",
-        epilog='MNIST is kept in the folder named by MINITRAIN_DATA, or in your cache folder.')
+    about = "Train the lesson's runs on MNIST and print its figures beside ours."
+    where = 'MNIST is kept in the folder named by MINITRAIN_DATA, or in your cache folder.'
+    p = argparse.ArgumentParser('minitrain', description=about, epilog=where)
     p.add_argument('--only', nargs='+', choices=LESSON, default=list(LESSON), metavar='RUN',
                    help=f'which runs: {", ".join(LESSON)} (default: all)')
     p.add_argument('--repeat', type=int, default=1, metavar='N',
