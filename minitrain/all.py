@@ -14,7 +14,7 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'validate', 'SGD', 'all_params', 'with_grad', 'as_pair', 'batches_from', 'call_model', 'items_in', 'joined',
            'loader_apart', 'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in', 'to_device',
            'AvgStats', 'Waiting', 'is_summed', 'metric_names', 'EVENTS', 'STATE', 'AvgStatsCallback', 'Callback',
-           'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'Pairs', 'get_preds', 'predict',
+           'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'Both', 'Pairs', 'get_preds', 'predict',
            'synth_learner', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal',
            'create_learner', 'freeze_', 'get_model_func', 'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp',
            'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks',
@@ -53,7 +53,7 @@ from .averages import AvgStats, Waiting, is_summed, metric_names
 from .events import EVENTS, STATE
 from .callbacks import (AvgStatsCallback, Callback, DataBunch, Learner, Runner, TrainEvalCallback,
                                  get_model)
-from .learner import Pairs, get_preds, predict, synth_learner
+from .learner import Both, Pairs, get_preds, predict, synth_learner
 from .anneal import (ParamScheduler, Recorder, annealer, combine_scheds, cos_1cycle_anneal,
                               create_learner, freeze_, get_model_func, layer_groups, plot_sched, sched_cos,
                               sched_exp, sched_lin, sched_no, sched_values)
@@ -86,7 +86,7 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'loader_apart', 'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in',
          'to_device', 'AvgStats', 'Waiting', 'is_summed', 'metric_names', 'EVENTS', 'STATE',
          'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model',
-         'Pairs', 'get_preds', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder', 'annealer',
+         'Both', 'Pairs', 'get_preds', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder', 'annealer',
          'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func', 'layer_groups',
          'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find',
          'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves',

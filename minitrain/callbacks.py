@@ -151,7 +151,7 @@ class Runner(Fit):
 class AvgStatsCallback(Callback):
     "Prints the averages of each epoch; the last ones stay in `train_stats` and `valid_stats`."
     only_looks = True                          # changes nothing: may be called once the step is done
-    def __init__(self, metrics,                # As for `AvgStats`
+    def __init__(self, metrics=(),             # As for `AvgStats`; none: the loss alone
                  log:Callable=print,           # Called with each line
                  count:Callable|None=None):         # As for `AvgStats`
         self.train_stats, self.valid_stats = AvgStats(metrics, True, count), AvgStats(metrics, False, count)

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from .averages import Waiting
 from .callbacks import Callback
 from .core import check_whole, listify
+from .learner import Both
 from .lr_find import LR_Find
 from .regularize import EMA, SWA, Mixup
 
@@ -70,28 +71,13 @@ class GANLoss():
         return self.generator(call_frozen(self.gan.critic, pred, *given).float())
 
 # %% ../nbs/11_gan.ipynb #d97655c8
-class GANOptimizer():
-    "Two optimisers that look like one: groups, state and saved state of both."
-    def __init__(self, generator, critic):
-        self.generator, self.critic = generator, critic
-        for name in ('generator', 'critic'):
-            for g in getattr(self, name).param_groups: g.setdefault('name', name)
+def _one(name:str) -> property:
+    return property(lambda pair: pair.opts[name], lambda pair, opt: pair.opts.update({name: opt}), doc=f"the {name}'s optimiser")
 
-    @property
-    def param_groups(self) -> list: return [*self.generator.param_groups, *self.critic.param_groups]
-    @property
-    def state(self) -> dict: return {**self.generator.state, **self.critic.state}
-    def zero_grad(self):
-        for o in (self.generator, self.critic): o.zero_grad()
-    def step(self):
-        for o in (self.generator, self.critic): o.step()
-
-    def state_dict(self) -> dict:
-        "That of both."
-        return dict(generator=self.generator.state_dict(), critic=self.critic.state_dict())
-    def load_state_dict(self, state_dict:dict):
-        "Go on where `state_dict` was taken."
-        for name in ('generator', 'critic'): getattr(self, name).load_state_dict(state_dict[name])
+class GANOptimizer(Both):
+    "The generator's and the critic's optimiser, which look like one."
+    generator, critic = _one('generator'), _one('critic')
+    def __init__(self, generator, critic): super().__init__(generator=generator, critic=critic)
 
 # %% ../nbs/11_gan.ipynb #e474d317
 class GANTrainer(Callback):

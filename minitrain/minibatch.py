@@ -247,18 +247,21 @@ def fit(epochs:int,  # Passes over `train_dl`; 0 only validates
     return res or validate(model, loss_func, valid_dl)
 
 # %% ../nbs/03_minibatch_training.ipynb #f8cda695
-def get_dls(train_ds, valid_ds,
-            bs:int,        # Items a training batch; validation takes twice as many
+def get_dls(train_ds,
+            valid_ds,      # None: without validation
+            bs:int|None=None, # Items a training batch; validation takes twice as many
             device=None,   # Where tensor data sets are moved, for instance `'cuda'`
             drop_last:bool=False, # Leave out what is left over of the training items?
-            **kwargs) -> tuple:   # For both `DataLoader`s → training loader, validation loader
+            batch_size:int|None=None, # PyTorch's name for `bs`
+            **kwargs) -> tuple:   # For both `DataLoader`s → training loader, validation loader or None
     """A shuffled loader for training and one in order for validation.
 
-    Raises: TypeError of data sets that can not be moved to `device`."""
+    Raises: ValueError of a `bs` that is no number of items; TypeError of data sets that can not be moved to `device`."""
+    bs = check_whole('bs', batch_size if bs is None else bs, 1)
     if device is not None:
         for ds in (train_ds, valid_ds):
-            if not isinstance(ds, Dataset):
+            if ds is not None and not isinstance(ds, Dataset):
                 raise TypeError(f'device={device!r} moves a Dataset of tensors, not a {type(ds).__name__}')
-        train_ds, valid_ds = train_ds.to(device), valid_ds.to(device)
+        train_ds, valid_ds = (ds if ds is None else ds.to(device) for ds in (train_ds, valid_ds))
     train_dl = DataLoader(train_ds, bs, shuffle=True, drop_last=drop_last, **kwargs)
-    return train_dl, DataLoader(valid_ds, bs*2, **kwargs)
+    return train_dl, None if valid_ds is None else DataLoader(valid_ds, bs*2, **kwargs)
