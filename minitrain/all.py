@@ -13,19 +13,19 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'accuracy', 'collate', 'fit', 'get_dls', 'groups_of', 'log_softmax', 'logsumexp', 'nll', 'tensors_of',
            'validate', 'SGD', 'all_params', 'with_grad', 'as_pair', 'batches_from', 'call_model', 'items_in', 'joined',
            'loader_apart', 'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in', 'to_device',
-           'AvgStats', 'Waiting', 'is_summed', 'metric_names', 'EVENTS', 'STATE', 'AvgStatsCallback', 'Callback',
-           'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'Both', 'Pairs', 'get_preds', 'predict',
-           'synth_learner', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal',
-           'create_learner', 'freeze_', 'get_model_func', 'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp',
-           'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks',
-           'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback',
-           'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model',
-           'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation',
-           'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization',
-           'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss',
-           'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss',
-           'EpochLogger', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'CSVLogger', 'JSONLogger',
-           'TensorBoardCallback', 'TensorBoardLogger']
+           'AvgStats', 'EpochMetric', 'Waiting', 'is_epoch_metric', 'is_summed', 'metric_names', 'EVENTS', 'STATE',
+           'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'Both',
+           'Pairs', 'get_preds', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds',
+           'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func', 'layer_groups', 'plot_sched',
+           'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find', 'ActivationStats',
+           'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback',
+           'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer',
+           'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping',
+           'GradientAccumulation', 'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA', 'SWA',
+           'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty',
+           'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen',
+           'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar',
+           'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger', 'TensorBoardCallback', 'TensorBoardLogger']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
 import math
@@ -49,7 +49,7 @@ from .minibatch import (DataLoader, Dataset, Flatten, Optimizer, Sampler, accura
 from .sgd import SGD, all_params, with_grad
 from .batches import (as_pair, batches_from, call_model, items_in, joined, loader_apart,
                                loader_length, map_leaves, map_tensors, tell_epoch, tensors_in, to_device)
-from .averages import AvgStats, Waiting, is_summed, metric_names
+from .averages import AvgStats, EpochMetric, Waiting, is_epoch_metric, is_summed, metric_names
 from .events import EVENTS, STATE
 from .callbacks import (AvgStatsCallback, Callback, DataBunch, Learner, Runner, TrainEvalCallback,
                                  get_model)
@@ -69,7 +69,7 @@ from .regularize import (EMA, SWA, ActivationRegularization, AttributeScheduler,
 from .precision import MixedPrecision
 from .gan import (TURNS, GANLoss, GANModule, GANOptimizer, GANTrainer, call_frozen, critic_loss,
                            frozen, generator_loss)
-from .progress import EpochLogger, LivePlot, ProgressBar, ProgressCallback
+from .progress import EpochLogger, EpochTable, LivePlot, ProgressBar, ProgressCallback, in_notebook
 from .loggers import CSVLogger, JSONLogger, TensorBoardCallback, TensorBoardLogger
 
 # %% ../nbs/99_all.ipynb #e796eae6
@@ -84,17 +84,17 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'get_dls', 'groups_of', 'log_softmax', 'logsumexp', 'nll', 'tensors_of', 'validate', 'SGD',
          'all_params', 'with_grad', 'as_pair', 'batches_from', 'call_model', 'items_in', 'joined',
          'loader_apart', 'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in',
-         'to_device', 'AvgStats', 'Waiting', 'is_summed', 'metric_names', 'EVENTS', 'STATE',
-         'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model',
-         'Both', 'Pairs', 'get_preds', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder', 'annealer',
-         'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func', 'layer_groups',
-         'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find',
-         'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves',
-         'summary', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice',
-         'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm',
-         'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt',
-         'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup',
-         'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule',
-         'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss',
-         'EpochLogger', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'CSVLogger', 'JSONLogger',
-         'TensorBoardCallback', 'TensorBoardLogger']
+         'to_device', 'AvgStats', 'EpochMetric', 'Waiting', 'is_epoch_metric', 'is_summed', 'metric_names',
+         'EVENTS', 'STATE', 'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner',
+         'TrainEvalCallback', 'get_model', 'Both', 'Pairs', 'get_preds', 'predict', 'synth_learner',
+         'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner',
+         'freeze_', 'get_model_func', 'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin',
+         'sched_no', 'sched_values', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard',
+         'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback',
+         'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model',
+         'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation',
+         'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization',
+         'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS',
+         'GANLoss', 'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen',
+         'generator_loss', 'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar', 'ProgressCallback',
+         'in_notebook', 'CSVLogger', 'JSONLogger', 'TensorBoardCallback', 'TensorBoardLogger']

@@ -12,7 +12,7 @@ from itertools import accumulate
 from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 from .averages import Waiting
-from .callbacks import Callback, DataBunch, Learner, get_model
+from .callbacks import AvgStatsCallback, Callback, DataBunch, Learner, get_model
 from .core import check_whole, draw, listify
 
 # %% ../nbs/05_anneal.ipynb #9d3ad26d
@@ -122,11 +122,14 @@ def _combined(pieces, starts, ends, pos:float) -> float:
 
 # %% ../nbs/05_anneal.ipynb #d86df1d8
 class Recorder(Callback):
-    "Notes each group's learning rate and the loss of every training batch."
-    def __init__(self): self._start([])
+    "Notes each group's learning rate, the loss of every training batch and the validation loss of every epoch."
+    def __init__(self, keep:bool=False):      # Shall a second fit go on where the first ended?
+        self.keep = keep
+        self._start([])
 
     def _start(self, groups):
         self.group_names, self.group_lrs, self._losses = [], [], Waiting()
+        self.valid_losses = []                # (training batches so far, loss): where an `AvgStatsCallback` is there to take it
         self._grow(groups)
 
     def _grow(self, groups):                  # nan for the batches before a group came
@@ -134,7 +137,8 @@ class Recorder(Callback):
             self.group_names.append(g.get('name', f'group {i}'))
             self.group_lrs.append([math.nan]*len(self._losses))
 
-    def begin_fit(self): self._start(self.opt.param_groups)
+    def begin_fit(self):
+        if not (self.keep and self.group_lrs): self._start(self.opt.param_groups)
 
     def after_batch(self):
         if not self.in_train or self.loss is None: return     # None: stopped before there was one
@@ -145,7 +149,10 @@ class Recorder(Callback):
             lrs.append(lr.detach().clone() if isinstance(lr, Tensor) else lr)
         self._losses.append(self.loss)
 
-    def after_epoch(self): self.losses        # read once an epoch, so that not too many wait
+    def after_epoch(self):
+        n = len(self.losses)                  # read once an epoch, so that not too many wait
+        stats = next((cb.valid_stats for cb in self.run.of_kind(AvgStatsCallback)), None)
+        if stats and stats.count: self.valid_losses.append((n, stats.avg_stats[0]))
 
     @property
     def losses(self) -> list:             # Floats, one a training batch
@@ -164,9 +171,11 @@ class Recorder(Callback):
         return draw(lines, 'Learning rate', 'training batch', 'learning rate', **kwargs)
 
     def plot_loss(self, smooth:float=.95, **kwargs): # β of the moving average; the rest is for `draw`
-        "Draw the training loss, faint, and its moving average."
-        line = {f'moving average (β = {smooth})' if smooth else 'each batch': self.losses}
-        return draw(line, 'Training loss', 'training batch', 'loss of the batch', smooth=smooth, **kwargs)
+        "Draw the training loss, faint, and its moving average; and of each epoch the validation loss."
+        line, labels = {f'moving average (β = {smooth})' if smooth else 'each batch': self.losses}, ('training batch', 'loss of the batch')
+        if not self.valid_losses: return draw(line, 'Training loss', *labels, smooth=smooth, **kwargs)
+        ax = draw(line, 'Training and validation loss', *labels, smooth=smooth, **kwargs)
+        return draw({'validation': tuple(zip(*self.valid_losses))}, ax.get_title(), *labels, ax=ax, marker='o', ms=4)
 
 # %% ../nbs/05_anneal.ipynb #3ea53753
 class ParamScheduler(Callback):

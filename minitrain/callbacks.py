@@ -6,6 +6,7 @@
 __all__ = ['DataBunch', 'Learner', 'get_model', 'Callback', 'TrainEvalCallback', 'Runner', 'AvgStatsCallback']
 
 # %% ../nbs/04_callbacks.ipynb #6f281a06
+import time
 from collections.abc import Callable
 import torch
 from torch import Tensor, nn
@@ -149,19 +150,23 @@ class Runner(Fit):
 
 # %% ../nbs/04_callbacks.ipynb #d848648b
 class AvgStatsCallback(Callback):
-    "Prints the averages of each epoch; the last ones stay in `train_stats` and `valid_stats`."
+    "Prints the averages of each epoch; the last ones stay in `train_stats` and `valid_stats`, all of them in `history`."
     only_looks = True                          # changes nothing: may be called once the step is done
     def __init__(self, metrics=(),             # As for `AvgStats`; none: the loss alone
                  log:Callable=print,           # Called with each line
-                 count:Callable|None=None):         # As for `AvgStats`
+                 count:Callable|None=None,     # As for `AvgStats`
+                 keep:bool=False):             # Shall `history` go on in a second fit?
         self.train_stats, self.valid_stats = AvgStats(metrics, True, count), AvgStats(metrics, False, count)
-        self.log = log
+        self.log, self.keep, self.history = log, keep, []       # of each epoch its averages by name
         self.done = False                      # with the epoch whose averages these are?
+
+    def begin_fit(self):
+        if not self.keep: self.history = []
 
     def begin_epoch(self):
         self.train_stats.reset()
         self.valid_stats.reset()
-        self.done = False
+        self.done, self.begun = False, time.perf_counter()
 
     def after_loss(self):
         if self.done: self.begin_epoch()       # which another callback's True had kept from us
@@ -169,6 +174,24 @@ class AvgStatsCallback(Callback):
         stats.accumulate(self.run)
 
     def after_epoch(self):
-        for stats in (self.train_stats, self.valid_stats):
-            if stats.count and not self.done: self.log(str(stats))
+        if not self.done: self.say()
         self.done = True
+
+    def say(self):                            # at the end of an epoch in which something was seen
+        "Print a line for training and one for validation, and note both in `history`."
+        for stats in (self.train_stats, self.valid_stats):
+            if stats.count: self.log(f'{stats}{self.counted if stats.in_train else ""}')
+        self.note()
+
+    def note(self):
+        "Add the epoch to `history`."
+        when = dict(epoch=self.epoch, n_iter=self.n_iter)
+        seconds = round(time.perf_counter() - self.begun, 3)
+        self.history.append(when | self.train_stats.named | self.valid_stats.named | dict(seconds=seconds))
+
+    @property
+    def counted(self) -> str:
+        "What callbacks say of the metrics of training, as `Mixup` does; empty where there is nothing to say."
+        cbs = getattr(self.__dict__.get('run'), 'cbs', ())
+        notes = [n for cb in cbs if cb is not self and (n := getattr(cb, 'counted_as', '')) and self.train_stats.metrics]
+        return f' ({"; ".join(notes)})' if notes else ''

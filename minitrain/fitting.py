@@ -27,6 +27,11 @@ class Fit(Events):
     model, opt = _of_learner('model'), _of_learner('opt')              # read and written through to the learner
     loss_func, data = _of_learner('loss_func'), _of_learner('data')
 
+    @property
+    def history(self) -> list:
+        "An epoch a row, a dict, as the first `AvgStatsCallback` has them: `pandas.DataFrame(run.history)`."
+        return next((rows for cb in self.cbs if (rows := getattr(cb, '__dict__', {}).get('history')) is not None), [])
+
     @contextmanager
     def fitting(self, epochs, learn, start):
         """Check and count from `start`; at the end clean up, and say of an error where it was.

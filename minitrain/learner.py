@@ -107,7 +107,7 @@ def _alone(batch) -> bool: return isinstance(batch, Tensor) or type(batch) in (t
 def _pair(batch):
     if _alone(batch): raise ValueError('a batch holds inputs alone, and no targets: for predictions of those, predict(learn, dl)')
     return batch
-def _inputs(batch): # and no targets; those of a pair are left aside
+def _inputs_of(batch): # and no targets; those of a pair are left aside
     if _alone(batch): return (batch if isinstance(batch, Tensor) else batch[0]), None
     pair = batch if type(batch) is tuple and len(batch) == 2 else as_pair(batch)
     return pair[0], None
@@ -126,7 +126,7 @@ def _preds_of(learn, dl, cbs) -> tuple: # of pairs
     if not keep.pairs: raise ValueError('the loader has no batches: there is nothing to predict')
     return tuple(map(joined, zip(*keep.pairs)))
 
-def _apart(dl): # what can't be copied is used itself
+def _copy_of(dl): # what can't be copied is used itself
     try: return loader_apart(dl, {})
     except Exception: return dl
 
@@ -140,7 +140,7 @@ def get_preds(learn,       # A `Learner`, or a model
     Raises: ValueError of a loader without batches, and of batches that are not inputs and targets."""
     if dl is None and not isinstance(learn, nn.Module): dl = learn.data.valid_dl
     if dl is None: raise ValueError('there is no validation loader: give get_preds a loader, dl')
-    return _preds_of(learn, Pairs(_apart(dl), _pair), cbs)
+    return _preds_of(learn, Pairs(_copy_of(dl), _pair), cbs)
 
 # %% ../nbs/04a_learner.ipynb #2240dee4
 def _is_loader(x) -> bool: return hasattr(x, '__iter__') and hasattr(x, '__len__') and hasattr(x, 'dataset')
@@ -176,7 +176,7 @@ def predict(learn,        # A `Learner`, or a model
     Raises: ValueError where inputs differ in number or length, or there are none."""
     check_whole('bs', bs, 1)
     if isinstance(x, (Dataset, TorchDataset)): x = DataLoader(x, bs)
-    if _is_loader(x): return _preds_of(learn, Pairs(_apart(x), _inputs), cbs)[0]
+    if _is_loader(x): return _preds_of(learn, Pairs(_copy_of(x), _inputs_of), cbs)[0]
     model = learn if isinstance(learn, nn.Module) else learn.model
     floats = [p.dtype for p in model.parameters() if p.is_floating_point()] if isinstance(model, nn.Module) else []
     return _preds_of(learn, [(piece, None) for piece in _pieces(x, bs, floats[0] if floats else None)], cbs)[0]

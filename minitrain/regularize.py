@@ -98,6 +98,7 @@ class Mixup(Callback):
 
     Raises: ValueError of an α below 0, TypeError of inputs that are no tensor."""
     _order = -70                          # when the inputs are on the device and transformed
+    counted_as = "of mixtures, against the first item's target"      # what metrics of training say
     def __init__(self, alpha:float=.2,    # λ is drawn from Beta(α, α), one a batch; 0: off
                  seed:int|None=None):     # Of λ and of who is mixed with whom; drawn from PyTorch's generator where None
         if not alpha >= 0: raise ValueError(f'alpha {alpha!r}: give a number from 0 up')
