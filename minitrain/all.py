@@ -15,14 +15,14 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'loader_apart', 'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in', 'to_device',
            'AvgStats', 'EpochMetric', 'Waiting', 'is_epoch_metric', 'is_summed', 'metric_names', 'EVENTS', 'STATE',
            'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'Both',
-           'Pairs', 'get_preds', 'predict', 'synth_learner', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds',
-           'cos_1cycle_anneal', 'create_learner', 'freeze_', 'get_model_func', 'layer_groups', 'plot_sched',
-           'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'LR_Find', 'lr_find', 'ActivationStats',
-           'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback',
-           'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer',
-           'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping',
-           'GradientAccumulation', 'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA', 'SWA',
-           'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty',
+           'Pairs', 'evaluate', 'get_preds', 'predict', 'synth_learner', 'KeepNorms', 'ParamScheduler', 'Recorder',
+           'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'flat_cos', 'freeze_', 'get_model_func',
+           'layer_groups', 'one_cycle', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values',
+           'warmup', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad',
+           'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice',
+           'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER',
+           'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA',
+           'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty',
            'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen',
            'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar',
            'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger', 'TensorBoardCallback', 'TensorBoardLogger']
@@ -53,10 +53,11 @@ from .averages import AvgStats, EpochMetric, Waiting, is_epoch_metric, is_summed
 from .events import EVENTS, STATE
 from .callbacks import (AvgStatsCallback, Callback, DataBunch, Learner, Runner, TrainEvalCallback,
                                  get_model)
-from .learner import Both, Pairs, get_preds, predict, synth_learner
-from .anneal import (ParamScheduler, Recorder, annealer, combine_scheds, cos_1cycle_anneal,
-                              create_learner, freeze_, get_model_func, layer_groups, plot_sched, sched_cos,
-                              sched_exp, sched_lin, sched_no, sched_values)
+from .learner import Both, Pairs, evaluate, get_preds, predict, synth_learner
+from .anneal import (KeepNorms, ParamScheduler, Recorder, annealer, combine_scheds,
+                              cos_1cycle_anneal, create_learner, flat_cos, freeze_, get_model_func,
+                              layer_groups, one_cycle, plot_sched, sched_cos, sched_exp, sched_lin, sched_no,
+                              sched_values, warmup)
 from .lr_find import LR_Find, lr_find
 from .hooks import ActivationStats, Hook, Hooks, NanGuard, Summary, first_bad, leaves, summary
 from .convnet import (BatchTransformXCallback, DeviceCallback, GeneralRelu, RandomShift, ToDevice,
@@ -86,13 +87,14 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'loader_apart', 'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in',
          'to_device', 'AvgStats', 'EpochMetric', 'Waiting', 'is_epoch_metric', 'is_summed', 'metric_names',
          'EVENTS', 'STATE', 'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner',
-         'TrainEvalCallback', 'get_model', 'Both', 'Pairs', 'get_preds', 'predict', 'synth_learner',
-         'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner',
-         'freeze_', 'get_model_func', 'layer_groups', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin',
-         'sched_no', 'sched_values', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard',
-         'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback',
-         'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model',
-         'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation',
+         'TrainEvalCallback', 'get_model', 'Both', 'Pairs', 'evaluate', 'get_preds', 'predict',
+         'synth_learner', 'KeepNorms', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds',
+         'cos_1cycle_anneal', 'create_learner', 'flat_cos', 'freeze_', 'get_model_func', 'layer_groups',
+         'one_cycle', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values',
+         'warmup', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary',
+         'first_bad', 'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu',
+         'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_',
+         'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation',
          'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization',
          'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS',
          'GANLoss', 'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen',

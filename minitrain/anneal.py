@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['create_learner', 'get_model_func', 'annealer', 'sched_lin', 'sched_cos', 'sched_no', 'sched_exp', 'cos_1cycle_anneal',
-           'sched_values', 'plot_sched', 'combine_scheds', 'Recorder', 'ParamScheduler', 'layer_groups', 'freeze_']
+           'sched_values', 'plot_sched', 'combine_scheds', 'one_cycle', 'flat_cos', 'warmup', 'Recorder',
+           'ParamScheduler', 'layer_groups', 'freeze_', 'KeepNorms']
 
 # %% ../nbs/05_anneal.ipynb #a2443ab3
 import bisect, difflib, functools, inspect, math
@@ -119,6 +120,28 @@ def _combined(pieces, starts, ends, pos:float) -> float:
     if not 0 <= pos <= 1: raise ValueError(f'position {pos}: give a number in [0, 1]')
     i = min(bisect.bisect_right(ends, pos), len(ends) - 1)
     return pieces[i][1]((pos - starts[i])/(ends[i] - starts[i]))
+
+# %% ../nbs/05_anneal.ipynb #05a00002
+def one_cycle(lr,              # The highest rate; a list of them, one a group, gives a list of schedules
+              pct:float=.3,    # Share of the fit in which it rises
+              div:float=25.,   # It starts at lr/div
+              div_final:float=1e5): # and ends at lr/div_final
+    "A schedule: half a cosine up to `lr`, half a cosine down."
+    if isinstance(lr, (list, tuple)): return [one_cycle(o, pct, div, div_final) for o in lr]
+    return combine_scheds([pct, 1 - pct], cos_1cycle_anneal(lr/div, lr, lr/div_final))
+
+def flat_cos(lr,               # As for `one_cycle`
+             pct:float=.75,    # Share of the fit in which it stays
+             div_final:float=1e5): # It ends at lr/div_final
+    "A schedule: constant, then half a cosine down."
+    if isinstance(lr, (list, tuple)): return [flat_cos(o, pct, div_final) for o in lr]
+    return combine_scheds([pct, 1 - pct], [sched_no(lr, lr), sched_cos(lr, lr/div_final)])
+
+def warmup(sched:Callable,     # Function of the position in [0,1]
+           pct:float=.1,       # Share of the fit that the rise takes
+          ) -> Callable:
+    "A schedule: a straight rise from 0 to where `sched` starts, then `sched` over what is left."
+    return combine_scheds([pct, 1 - pct], [sched_lin(0., sched(0.)), sched])
 
 # %% ../nbs/05_anneal.ipynb #d86df1d8
 class Recorder(Callback):
@@ -256,9 +279,23 @@ def layer_groups(model:nn.Module,
                          'or into several: give each parameter of the model one')
     return groups
 
-def freeze_(module:nn.Module, frozen:bool=True) -> nn.Module:
-    "Stop the parameters of `module` from learning, or let them again."
-    for p in module.parameters():
+def _norms_in(model) -> list: return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+def freeze_(module:nn.Module, frozen:bool=True,
+            norms:bool=True, # The parameters of batch norms too?
+           ) -> nn.Module:
+    """Stop the parameters of `module` from learning, or let them again.
+
+    In training, batch norms go on to use and to average the batches' statistics, frozen or not; `KeepNorms` stops that."""
+    spared = set() if norms else {p for m in _norms_in(module) for p in m.parameters()}
+    for p in {*module.parameters()} - spared:
         p.requires_grad_(not frozen)
         p.grad = None                     # an old gradient would still be stepped along
     return module
+
+class KeepNorms(Callback):
+    "Batch norms whose parameters are all frozen stay as they are: in evaluation mode, in training too."
+    _order = -90                          # after `TrainEvalCallback`, which sets the modes
+    def begin_epoch(self):
+        for m in _norms_in(self.model):
+            if not any(p.requires_grad for p in m.parameters()): m.eval()

@@ -181,13 +181,16 @@ class AvgStatsCallback(Callback):
         "Print a line for training and one for validation, and note both in `history`."
         for stats in (self.train_stats, self.valid_stats):
             if stats.count: self.log(f'{stats}{self.counted if stats.in_train else ""}')
+        for cb in self.run.cbs:
+            if noted := cb.__dict__.get('noted'): self.log(f'{cb.name}: [{", ".join(f"{v:.4f}" for v in noted.values())}]')
         self.note()
 
     def note(self):
         "Add the epoch to `history`."
         when = dict(epoch=self.epoch, n_iter=self.n_iter)
         seconds = round(time.perf_counter() - self.begun, 3)
-        self.history.append(when | self.train_stats.named | self.valid_stats.named | dict(seconds=seconds))
+        noted = {k: v for cb in self.run.cbs for k, v in cb.__dict__.get('noted', {}).items()}        # by others, `EMA` for instance
+        self.history.append(when | self.train_stats.named | self.valid_stats.named | noted | dict(seconds=seconds))
 
     @property
     def counted(self) -> str:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from .batches import call_model
-from .callbacks import Callback
+from .callbacks import AvgStatsCallback, Callback, Learner
 from .core import check_whole, copy_model, listify, refuse_names, seeded
+from .learner import evaluate
 from .sgd import with_grad
 
 # %% ../nbs/09_regularize.ipynb #1236da74
@@ -139,10 +140,14 @@ def _norms(model) -> dict: # {name: module}
 
 class _Average(Callback):
     _order, only_looks, _multi = 40, True, None       # once the step is done
-    def __init__(self, batches:int=20):   # The last ones are kept, for the statistics of batch norms
+    _orders = {'after_epoch': -1}         # before the averages are printed
+    def __init__(self, batches:int=20,    # The last ones are kept, for the statistics of batch norms
+                 validate:bool=False):    # Validate the averaged model after each epoch as well?
         self.batches, self.kept, self._avg, self._learning = check_whole('batches', batches, 1), (), None, ()
+        self.validate, self.noted = validate, {}         # what validation found, by name
 
     def begin_fit(self):
+        self.noted = {}
         self._avg = AveragedModel(copy_model(self.model), multi_avg_fn=self._multi)
         self.kept = deque(maxlen=self.batches if _norms(self.model) else 0)
 
@@ -153,6 +158,14 @@ class _Average(Callback):
 
     def after_step(self):
         if self._wanted(): self._avg.update_parameters(self.model)
+
+    def after_epoch(self):
+        if not (self.validate and self.n_averaged and self.data.valid_dl): return
+        model = copy.deepcopy(self.averaged) if self.kept else self.averaged
+        if self.kept: self._measure(model)
+        metrics = next((cb.valid_stats.metrics for cb in self.run.of_kind(AvgStatsCallback)), ())
+        found = evaluate(Learner(model, self.opt, self.loss_func, self.data), metrics, cbs=self.run.cbs)
+        self.noted = {f'{self.name}_{k}': v for k, v in found.items()}
 
     def after_fit(self):
         if self.n_averaged and self.kept: self._measure(self.averaged)
@@ -192,9 +205,10 @@ class EMA(_Average):
 
     Raises: ValueError of a decay outside [0,1)."""
     def __init__(self, decay:float=.99,   # From 0, the last weights, to below 1
-                 batches:int=20):         # For batch norms, see `SWA`
+                 batches:int=20,          # For batch norms, see `SWA`
+                 validate:bool=False):    # Validate the averaged model after each epoch as well?
         if not 0 <= decay < 1: raise ValueError(f'decay {decay!r}: give a number from 0 to below 1')
-        super().__init__(batches)
+        super().__init__(batches, validate)
         self._multi = partial(_lerp, decay)
     def _wanted(self): return True
     def _why_not(self): return 'no step was taken'
@@ -205,9 +219,10 @@ class SWA(_Average):
     Raises: ValueError of a start outside [0,1) or an `every` below 1."""
     def __init__(self, start:float=.75,   # Share of the training after which it begins
                  every:int=1,             # Steps, counted from there
-                 batches:int=20):         # The last ones, kept to compute the statistics of batch norms anew
+                 batches:int=20,          # The last ones, kept to compute the statistics of batch norms anew
+                 validate:bool=False):    # Validate the averaged model after each epoch as well?
         if not 0 <= start < 1: raise ValueError(f'start {start!r}: give a share from 0 to below 1')
-        super().__init__(batches)
+        super().__init__(batches, validate)
         self.start, self.every, self._steps = start, check_whole('every', every, 1), 0
     def begin_fit(self):
         super().begin_fit()
