@@ -8,24 +8,26 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'evaluating', 'expect_fail', 'hide_hooks', 'import_extra', 'listify', 'mean_sd', 'mse', 'near',
            'refuse_names', 'replacing', 'scipy_stats', 'seeded', 'set_seed', 'smoothed', 'test_close', 'test_eq',
            'test_fail', 'test_ne', 'test_near', 'test_near_zero', 'MIRRORS', 'DataError', 'data_folder', 'get_data',
-           'normalize', 'synth_data', 'Comparison', 'compare', 'fans', 'gain', 'kaiming2', 'stats', 'FixupBlock',
-           'InitReport', 'fixup_', 'init_report', 'lsuv_', 'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler',
-           'accuracy', 'collate', 'fit', 'get_dls', 'groups_of', 'log_softmax', 'logsumexp', 'nll', 'tensors_of',
-           'validate', 'SGD', 'all_params', 'with_grad', 'as_pair', 'batches_from', 'call_model', 'items_in', 'joined',
-           'loader_apart', 'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in', 'to_device',
-           'AvgStats', 'EpochMetric', 'Waiting', 'is_epoch_metric', 'is_summed', 'metric_names', 'EVENTS', 'STATE',
-           'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model', 'Both',
-           'Pairs', 'evaluate', 'get_preds', 'predict', 'synth_learner', 'KeepNorms', 'ParamScheduler', 'Recorder',
-           'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'flat_cos', 'freeze_', 'get_model_func',
-           'layer_groups', 'one_cycle', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values',
-           'warmup', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad',
-           'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice',
-           'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER',
-           'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA',
-           'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty',
-           'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen',
-           'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar',
-           'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger', 'TensorBoardCallback', 'TensorBoardLogger']
+           'normalize', 'synth_data', 'Comparison', 'compare', 'fans', 'gain', 'kaiming2', 'FixupBlock', 'InitReport',
+           'fixup_', 'init_report', 'lsuv_', 'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy',
+           'collate', 'fit', 'get_dls', 'groups_of', 'log_softmax', 'logsumexp', 'nll', 'tensors_of', 'validate', 'SGD',
+           'all_params', 'with_grad', 'as_pair', 'batches_from', 'call_model', 'items_in', 'joined', 'loader_apart',
+           'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in', 'to_device', 'AvgStats',
+           'EpochMetric', 'Waiting', 'is_epoch_metric', 'is_summed', 'metric_names', 'EVENTS', 'STATE',
+           'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model',
+           'size_of', 'Both', 'Pairs', 'evaluate', 'get_preds', 'predict', 'synth_learner', 'KeepNorms',
+           'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner',
+           'flat_cos', 'freeze_', 'get_model_func', 'layer_groups', 'one_cycle', 'plot_sched', 'sched_cos', 'sched_exp',
+           'sched_lin', 'sched_no', 'sched_values', 'warmup', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks',
+           'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback',
+           'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model',
+           'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation',
+           'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization',
+           'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss',
+           'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss',
+           'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'in_notebook', 'CSVLogger',
+           'JSONLogger', 'TensorBoardCallback', 'TensorBoardLogger', 'Images', 'LengthSampler', 'Sequences', 'Table',
+           'Words', 'image_folder', 'pad']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
 import math
@@ -42,7 +44,7 @@ from .core import (MovingAverage, camel2snake, check_whole, copy_model, draw, en
                             test_eq, test_fail, test_ne, test_near, test_near_zero)
 from .data import MIRRORS, DataError, data_folder, get_data, normalize, synth_data
 from .compare import Comparison, compare
-from .init import fans, gain, kaiming2, stats
+from .init import fans, gain, kaiming2
 from .scaling import FixupBlock, InitReport, fixup_, init_report, lsuv_
 from .minibatch import (DataLoader, Dataset, Flatten, Optimizer, Sampler, accuracy, collate, fit,
                                  get_dls, groups_of, log_softmax, logsumexp, nll, tensors_of, validate)
@@ -52,7 +54,7 @@ from .batches import (as_pair, batches_from, call_model, items_in, joined, loade
 from .averages import AvgStats, EpochMetric, Waiting, is_epoch_metric, is_summed, metric_names
 from .events import EVENTS, STATE
 from .callbacks import (AvgStatsCallback, Callback, DataBunch, Learner, Runner, TrainEvalCallback,
-                                 get_model)
+                                 get_model, size_of)
 from .learner import Both, Pairs, evaluate, get_preds, predict, synth_learner
 from .anneal import (KeepNorms, ParamScheduler, Recorder, annealer, combine_scheds,
                               cos_1cycle_anneal, create_learner, flat_cos, freeze_, get_model_func,
@@ -72,6 +74,7 @@ from .gan import (TURNS, GANLoss, GANModule, GANOptimizer, GANTrainer, call_froz
                            frozen, generator_loss)
 from .progress import EpochLogger, EpochTable, LivePlot, ProgressBar, ProgressCallback, in_notebook
 from .loggers import CSVLogger, JSONLogger, TensorBoardCallback, TensorBoardLogger
+from .files import Images, LengthSampler, Sequences, Table, Words, image_folder, pad
 
 # %% ../nbs/99_all.ipynb #e796eae6
 _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init',
@@ -80,23 +83,24 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'mean_sd', 'mse', 'near', 'refuse_names', 'replacing', 'scipy_stats', 'seeded', 'set_seed',
          'smoothed', 'test_close', 'test_eq', 'test_fail', 'test_ne', 'test_near', 'test_near_zero',
          'MIRRORS', 'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data', 'Comparison',
-         'compare', 'fans', 'gain', 'kaiming2', 'stats', 'FixupBlock', 'InitReport', 'fixup_', 'init_report',
-         'lsuv_', 'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit',
-         'get_dls', 'groups_of', 'log_softmax', 'logsumexp', 'nll', 'tensors_of', 'validate', 'SGD',
-         'all_params', 'with_grad', 'as_pair', 'batches_from', 'call_model', 'items_in', 'joined',
-         'loader_apart', 'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in',
-         'to_device', 'AvgStats', 'EpochMetric', 'Waiting', 'is_epoch_metric', 'is_summed', 'metric_names',
-         'EVENTS', 'STATE', 'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner',
-         'TrainEvalCallback', 'get_model', 'Both', 'Pairs', 'evaluate', 'get_preds', 'predict',
-         'synth_learner', 'KeepNorms', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds',
-         'cos_1cycle_anneal', 'create_learner', 'flat_cos', 'freeze_', 'get_model_func', 'layer_groups',
-         'one_cycle', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values',
-         'warmup', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary',
-         'first_bad', 'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu',
-         'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_',
-         'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation',
-         'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization',
-         'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS',
-         'GANLoss', 'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen',
-         'generator_loss', 'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar', 'ProgressCallback',
-         'in_notebook', 'CSVLogger', 'JSONLogger', 'TensorBoardCallback', 'TensorBoardLogger']
+         'compare', 'fans', 'gain', 'kaiming2', 'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_',
+         'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls',
+         'groups_of', 'log_softmax', 'logsumexp', 'nll', 'tensors_of', 'validate', 'SGD', 'all_params',
+         'with_grad', 'as_pair', 'batches_from', 'call_model', 'items_in', 'joined', 'loader_apart',
+         'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in', 'to_device', 'AvgStats',
+         'EpochMetric', 'Waiting', 'is_epoch_metric', 'is_summed', 'metric_names', 'EVENTS', 'STATE',
+         'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model',
+         'size_of', 'Both', 'Pairs', 'evaluate', 'get_preds', 'predict', 'synth_learner', 'KeepNorms',
+         'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner',
+         'flat_cos', 'freeze_', 'get_model_func', 'layer_groups', 'one_cycle', 'plot_sched', 'sched_cos',
+         'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'warmup', 'LR_Find', 'lr_find',
+         'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary',
+         'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device',
+         'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER',
+         'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA',
+         'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay',
+         'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer',
+         'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable',
+         'LivePlot', 'ProgressBar', 'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger',
+         'TensorBoardCallback', 'TensorBoardLogger', 'Images', 'LengthSampler', 'Sequences', 'Table', 'Words',
+         'image_folder', 'pad']

@@ -8,6 +8,7 @@ __all__ = ['EVENTS', 'STATE', 'ReadsRunner', 'class_name', 'name_of', 'order_at'
 
 # %% ../nbs/03d_events.ipynb #3d000004
 import difflib, re
+from abc import ABCMeta
 from functools import partial
 from operator import attrgetter
 from .core import camel2snake
@@ -21,8 +22,25 @@ def _of_runner(name:str, doc:str) -> property:
         raise AttributeError(f"self.{name} = … would hide the runner's: write self.run.{name} = …")
     return property(attrgetter(f'run.{name}'), put, doc=doc)
 
-class ReadsRunner():
+class _Doc(): # a docstring with what each parameter is, read from the source's comments when somebody asks
+    def __init__(self, text): self.text = text
+    def __get__(self, obj, cls):
+        from fastcore.docments import docments            # here: an import is for everyone
+        try: params = {k: v for k, v in docments(cls.__init__).items() if v and k not in ('self', 'return')}
+        except Exception: params = {}         # there is no source
+        lines = [f'    {k}: {" ".join(v.split())}' for k, v in params.items()]
+        return '\n'.join([self.text, '', '    Parameters', *lines]) if lines else self.text
+
+class _Short(ABCMeta): # `help` of a callback lists what is its own, not all that it can read
+    __doc__ = type.__dict__['__doc__']        # a class's own, and not this one's, which would hide it
+    def __dir__(cls): return [k for k in super().__dir__() if k not in (*STATE, '__abstractmethods__')]
+
+class ReadsRunner(metaclass=_Short):
     "The state of the loop, to be read on a callback; it is set on `self.run`."
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__ and '__init__' in vars(cls) and '__doc__' in vars(cls): cls.__doc__ = _Doc(cls.__doc__)
+
     learn = _of_runner('learn', 'the `Learner` of this fit')
     model = _of_runner('model', 'its model')
     opt = _of_runner('opt', 'its optimiser')
@@ -135,6 +153,8 @@ class Events:
         self.learn, self.stop, self.in_train, self.held, self.error = None, False, False, False, None
         self.epoch = self.batch = 0
         for cb in cbs: self.add_cb(cb)
+
+    def __repr__(self): return f'{type(self).__name__}({", ".join(self._names)})'
 
     def __call__(self, event:str) -> bool:
         "Send `event`; True as soon as a callback returns it."

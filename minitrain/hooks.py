@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .averages import Waiting
 from .batches import call_model, loader_apart, tensors_in
 from .callbacks import Callback, Learner
+from .checks import failed_layer
 from .core import check_whole, copy_model, evaluating, seeded
 from .sgd import all_params, with_grad
 
@@ -214,6 +215,7 @@ class NanGuard(Callback):
 class Summary(list):
     "A dict a layer: layer, shape of its output, params, trainable; prints as a table."
     params = trainable = 0                # of the model, each parameter counted once
+    failed = ''                           # where the forward pass ended with an error, and which
     def __repr__(self):
         width = max([5, *(len(r['layer']) for r in self)])
         shapes = [' '.join(map(str, r['shapes'])) for r in self]
@@ -222,6 +224,7 @@ class Summary(list):
                 ('' if r['trainable'] == r['params'] else
                 f'  ({r["trainable"]:,} trainable)') for r, s in zip(self, shapes)]
         return '\n'.join([f'{"layer":{width}}  {"output":{wide}}  {"parameters":>11}', *rows,
+                          *([f'failed {self.failed}'] if self.failed else []),
                           f'{self.params:,} parameters, {self.trainable:,} trainable'])
 
 def _count(params) -> tuple: # All, and those that learn
@@ -233,6 +236,7 @@ def summary(model,       # Or a `Learner`
            ) -> Summary:
     """The layers of a model as they are called, with the shapes that they put out and their parameters.
 
+    Where the forward pass fails, the layers up to there, and what failed.
     Raises: ValueError of a model without a batch of inputs."""
     with seeded(0):
         if isinstance(model, Learner):
@@ -244,6 +248,9 @@ def summary(model,       # Or a `Learner`
             params, trainable = _count(module.parameters())
             rows.append(dict(layer=hook.name, shapes=[tuple(t.shape) for t in tensors_in(out)],
                              params=params, trainable=trainable))
-        with evaluating(model), Hooks(leaves(model), note): call_model(model, xb)
+        with evaluating(model), Hooks(leaves(model), note):
+            try: call_model(model, xb)
+            except Exception as e:            # what went well is shown, and where it ended
+                rows.failed = f'{failed_layer(e, model) or "in the model"}: {e}'
     rows.params, rows.trainable = _count(model.parameters())
     return rows

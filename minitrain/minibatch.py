@@ -159,7 +159,7 @@ def collate(b:list): # Pairs of tensors
 
 def _at_once(ds, collate_fn) -> bool:
     "Can `ds` be indexed by a batch, because its items are rows of tensors and `collate_fn` only stacks them?"
-    plain = type(ds).__getitem__ is Dataset.__getitem__
+    plain = type(ds).__getitem__ is Dataset.__getitem__ or getattr(ds, 'takes_batches', False)
     return plain and isinstance(ds.x, Tensor) and isinstance(ds.y, Tensor) and collate_fn in (None, collate)
 
 # %% ../nbs/03_minibatch_training.ipynb #3ff0aae3
@@ -179,6 +179,9 @@ class DataLoader():
                  **kwargs):             # For PyTorch's loader, when there are workers
         bs = batch_size if bs is None else bs
         self.ds, self.bs, self.num_workers, self.kwargs = ds, bs, num_workers, kwargs
+        if kwargs.get('persistent_workers'):
+            raise TypeError("persistent_workers: an epoch's workers are started with its order and seed, and end with it; leave it out "
+                            '(03 says what starting them costs), or give PyTorch\'s loader')
         if kwargs and not num_workers:
             raise TypeError(f'{", ".join(kwargs)}: only used with num_workers above 0')
         if sampler is None: self.batches = Sampler(ds, 1 if bs is None else bs, shuffle, drop_last, seed)

@@ -181,8 +181,7 @@ def claim_notebooks(folder:Path,
         prefixes = sorted({p for source in sources if re.search(r'^claims', source, re.M)
                            for p in _PREFIX.findall(source)})
         n = sum(len(_CALL.findall(source)) for source in sources)
-        if n and any(only.startswith(p) or p.startswith(only)
-                     for p in prefixes): found[nb.name] = (nb, prefixes, n)
+        if n and any(p.startswith(only) or f'{only}.'.startswith(f'{p}.') for p in prefixes): found[nb.name] = (nb, prefixes, n)
     return found
 
 def _execute_apart(nb, flags, env, started) -> tuple: # What it said, and whether it went well
