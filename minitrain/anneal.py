@@ -175,7 +175,7 @@ class Recorder(Callback):
     def after_epoch(self):
         n = len(self.losses)                  # read once an epoch, so that not too many wait
         stats = next((cb.valid_stats for cb in self.run.of_kind(AvgStatsCallback)), None)
-        if stats and stats.count: self.valid_losses.append((n, stats.avg_stats[0]))
+        if stats and stats.count and (not self.valid_losses or n > self.valid_losses[-1][0]): self.valid_losses.append((n, stats.avg_stats[0]))
 
     @property
     def losses(self) -> list:             # Floats, one a training batch
@@ -295,7 +295,7 @@ def freeze_(module:nn.Module, frozen:bool=True,
 
 class KeepNorms(Callback):
     "Batch norms whose parameters are all frozen stay as they are: in evaluation mode, in training too."
-    _order = -90                          # after `TrainEvalCallback`, which sets the modes
+    _order = 90                           # after `TrainEvalCallback`, which sets the modes, and whoever freezes
     def begin_epoch(self):
         for m in _norms_in(self.model):
-            if not any(p.requires_grad for p in m.parameters()): m.eval()
+            if (params := [*m.parameters()]) and not any(p.requires_grad for p in params): m.eval()

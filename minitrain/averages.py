@@ -65,11 +65,16 @@ def is_epoch_metric(metric) -> bool:
     return not isinstance(metric, type) and all(callable(getattr(metric, k, None)) for k in ('update', 'compute', 'reset'))
 
 class AvgStats():
-    "Loss and metrics of the items seen."
+    """Loss and metrics of the items seen.
+
+    Raises: TypeError of a metric that is neither a function nor an object of such kind."""
     most = Waiting.most                  # batches that wait to be summed: bounds the memory
     def __init__(self, metrics,      # One or several: functions of (pred, yb) that return a batch's mean, or, as `EpochMetric`, with update, compute and reset
                  in_train:bool,      # For the name
                  count:Callable|None=None): # `count(xb, yb)`: how much a batch counts, tokens for instance; None: items
+        for m in listify(metrics):
+            if isinstance(m, type) or not (callable(m) or is_epoch_metric(m)):
+                raise TypeError(f'metric {m!r}: give a function of predictions and targets, or an instance with update, compute and reset')
         self.metrics = [copy.deepcopy(m) if is_epoch_metric(m) else m for m in listify(metrics)]   # training and validation count apart
         self.in_train, self.weigh = in_train, count
         self._means = [m for m in self.metrics if not is_epoch_metric(m)]

@@ -176,10 +176,11 @@ class AvgStatsCallback(Callback):
                  keep:bool=False):             # Shall `history` go on in a second fit?
         self.train_stats, self.valid_stats = AvgStats(metrics, True, count), AvgStats(metrics, False, count)
         self.log, self.keep, self.history = log, keep, []       # of each epoch its averages by name
-        self.done = False                      # with the epoch whose averages these are?
+        self.done, self.begun = True, 0.       # with the epoch whose averages these are?
 
     def begin_fit(self):
         if not self.keep: self.history = []
+        self.done = True                       # an interrupted fit's are none of this one's
 
     def begin_epoch(self):
         self.train_stats.reset()
@@ -199,15 +200,18 @@ class AvgStatsCallback(Callback):
         "Print a line for training and one for validation, and note both in `history`."
         for stats in (self.train_stats, self.valid_stats):
             if stats.count: self.log(f'{stats}{self.counted if stats.in_train else ""}')
-        for cb in self.run.cbs:
-            if noted := cb.__dict__.get('noted'): self.log(f'{cb.name}: [{", ".join(f"{v:.4f}" for v in noted.values())}]')
+        for name, noted in self._noted().items(): self.log(f'{name}: [{", ".join(f"{v:.4f}" for v in noted.values())}]')
         self.note()
+
+    def _noted(self) -> dict: # what other callbacks say of the epoch, `EMA` for instance, by their names
+        found = {cb.name: getattr(cb, '__dict__', {}).get('noted') for cb in self.run.of_kind(Callback)}
+        return {name: noted for name, noted in found.items() if isinstance(noted, dict) and noted}
 
     def note(self):
         "Add the epoch to `history`."
         when = dict(epoch=self.epoch, n_iter=self.n_iter)
         seconds = round(time.perf_counter() - self.begun, 3)
-        noted = {k: v for cb in self.run.cbs for k, v in cb.__dict__.get('noted', {}).items()}        # by others, `EMA` for instance
+        noted = {k: v for by_name in self._noted().values() for k, v in by_name.items()}
         self.history.append(when | self.train_stats.named | self.valid_stats.named | noted | dict(seconds=seconds))
 
     @property

@@ -9,6 +9,7 @@ __all__ = ['check_learner', 'check_shapes', 'failed_layer']
 import warnings
 from functools import partial
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import data
 from .batches import tensors_in
@@ -23,8 +24,13 @@ def _check_kinds(learn):
     for name, example in made.items():
         o = getattr(learn, name)
         if isinstance(o, type): raise TypeError(f'{name} is a class, {o.__name__}: give an instance, for example {example}')
-    if not hasattr(learn.opt, 'zero_grad') or hasattr(learn.loss_func, 'param_groups'):
-        raise TypeError(f'opt is {learn.opt!r}, which is no optimiser: pass Learner(model, opt, loss_func, data) in this order')
+    order = 'pass Learner(model, opt, loss_func, data) in this order'
+    if not hasattr(learn.opt, 'zero_grad') or hasattr(learn.loss_func, 'param_groups') or isinstance(learn.opt, nn.Module):
+        raise TypeError(f'opt is a {type(learn.opt).__name__}, which is no optimiser: {order}')
+    if learn.model is not None and not hasattr(learn.model, 'train'):
+        raise TypeError(f'model is a {type(learn.model).__name__}, which has no train(): {order}')
+    if not hasattr(learn.data, 'train_dl'):
+        raise TypeError(f'data is a {type(learn.data).__name__}: give DataBunch(train_dl, valid_dl), and {order}')
     for name in ('train_dl', 'valid_dl'):
         dl = getattr(learn.data, name, None)
         if isinstance(dl, (Dataset, data.Dataset)) and not isinstance(dl, data.IterableDataset):
@@ -44,7 +50,7 @@ def check_learner(learn) -> None: # A `Learner`
     that holds nothing of the model that learns. Warns of what the model could learn and the optimiser doesn't hold."""
     _check_kinds(learn)
     named, groups = _named(learn), getattr(learn.opt, 'param_groups', None)
-    if not named or groups is None or learn.opt.step is None: return           # nobody's, or no step is made
+    if not named or groups is None or getattr(learn.opt, 'step', None) is None: return           # nobody's, or no step is made
     held = {id(p): p for g in groups for p in g['params']}
     wants = {i: name for i, (name, p) in named.items() if p.requires_grad}
     if not wants and not any(p.requires_grad for p in held.values()):
@@ -61,25 +67,27 @@ def check_learner(learn) -> None: # A `Learner`
                       'or freeze_ what is not to learn', stacklevel=5)
 
 # %% ../nbs/03f_checks.ipynb #3f10000f
-_ITEMWISE = {'mse_loss', 'l1_loss', 'smooth_l1_loss', 'huber_loss', 'MSELoss', 'L1Loss', 'SmoothL1Loss', 'HuberLoss'}
+_ITEMWISE = F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss
+_CLASSES = nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss
 
 def check_shapes(pred, yb, loss_func) -> None:
     """Refuse what an item-by-item loss of PyTorch would spread over each other.
 
     Raises: ValueError with both shapes."""
     func = loss_func.func if isinstance(loss_func, partial) else loss_func
-    if getattr(func, '__name__', type(func).__name__) not in _ITEMWISE: return
+    if func not in _ITEMWISE and type(func) not in _CLASSES: return
     if not isinstance(pred, Tensor) or not isinstance(yb, Tensor) or pred.shape == yb.shape: return
     try: n = torch.broadcast_shapes(pred.shape, yb.shape).numel()
     except RuntimeError: return                           # the loss says so itself
     if n > max(pred.numel(), yb.numel()):
         raise ValueError(f'predictions have shape {tuple(pred.shape)} and targets {tuple(yb.shape)}: the loss would compare '
-                         f'each with each, {n} pairs; give both one shape, by yb[:, None] for instance')
+                         f'each with each, {n} pairs; give both one shape: squeeze(1) the one, or unsqueeze(1) the other')
 
 # %% ../nbs/03f_checks.ipynb #3f100012
 def _given(frame) -> list: # tensors among the arguments of a layer's own frame
     code, args = frame.f_code, frame.f_locals
-    names = code.co_varnames[1:code.co_argcount + bool(code.co_flags & 4)]            # 4: it takes *args
+    more = bool(code.co_flags & 4) + bool(code.co_flags & 8)                          # *args and **kwargs
+    names = code.co_varnames[1:code.co_argcount + code.co_kwonlyargcount + more]
     return [t for name in names for t in tensors_in(args.get(name))]
 
 def failed_layer(error, model) -> str: # '' where none of the model's layers was running
@@ -93,6 +101,7 @@ def failed_layer(error, model) -> str: # '' where none of the model's layers was
     if found is None: return ''
     layer, frame = found
     given = ', '.join(str(tuple(t.shape)) for t in _given(frame)) or 'no tensor'
-    has = ''.join(f', its {name} {tuple(p.shape)}' for name, p in layer.named_parameters(recurse=False))
+    has = ''.join(f', its {name} {tuple(p.shape)}' for name, p in layer.named_parameters(recurse=False)
+                  if not isinstance(p, nn.parameter.UninitializedParameter))
     where = f'layer {names[id(layer)]!r}, a {type(layer).__name__}' if names[id(layer)] else f'the model, a {type(layer).__name__}'
     return f'in {where}: it was given {given}{has}'

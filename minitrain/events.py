@@ -79,7 +79,7 @@ def order_at(event, cb) -> float: # Smaller goes first
     orders = getattr(cb, '_orders', None) or {}
     return orders.get(event, getattr(cb, '_order', 0))
 
-_LIKE_AN_EVENT = re.compile(r'begin_|before_|after_|on_\w*(fit|train|epoch|batch|step|backward|loss|valid|test|predict|exception)')
+_LIKE_AN_EVENT = re.compile(r'begin_|before_|after_|on_(\w+_)?(fit|train|epoch|batch|step|backward|loss|validation|validate|test|predict|exception)(_\w*)?(start|begin|end)$|on_(before|after)_|on_exception$')
 _WORDS = dict(valid='begin_validate', backward='after_backward', loss='after_loss', pred='after_pred', step='{}_step',
               batch='{}_batch', epoch='{}_epoch', train='{}_fit', fit='{}_fit')
 
@@ -135,7 +135,7 @@ def made_by(cb_func):
 
     Raises: TypeError of what makes none."""
     if callable(cb_func): return cb_func()
-    raise TypeError(f'{cb_func!r} makes no callback: cb_funcs wants classes or functions, cbs instances')
+    raise TypeError(f'{cb_func!r} makes no callback: cb_funcs wants classes or functions, cbs instances, several in one list')
 
 def missing(cb, name:str) -> str:
     "What to say of the attribute `name` that neither `cb` nor its runner has."

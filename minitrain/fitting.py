@@ -30,7 +30,7 @@ class Fit(Events):
     @property
     def history(self) -> list:
         "An epoch a row, a dict, as the first `AvgStatsCallback` has them: `pandas.DataFrame(run.history)`."
-        return next((rows for cb in self.cbs if (rows := getattr(cb, '__dict__', {}).get('history')) is not None), [])
+        return next((cb.history for cb in self.cbs if 'train_stats' in getattr(cb, '__dict__', ())), [])
 
     @contextmanager
     def fitting(self, epochs, learn, start):
@@ -40,7 +40,6 @@ class Fit(Events):
         if self._busy: raise RuntimeError('a fit inside a fit of the same Runner: give the inner one a Runner of its own')
         self.epochs, self.learn, self.start = check_whole('epochs', epochs, 0), learn, start
         self.stop, self.in_train, self.held, self.error = False, False, False, None
-        check_learner(learn)
         self._place()
         for cb in self.cbs: introduce(cb, self)
         self.find_handlers()
@@ -50,7 +49,8 @@ class Fit(Events):
             self.opt.zero_grad()              # an interrupted fit may have left gradients
             yield
         except BaseException as e:
-            self._say_where(e)
+            try: self._say_where(e)
+            except Exception as why: e.add_note(f'where it was can not be said: {why!r}')
             self.error = e                    # for those who clean up
             self.finish(e)
             raise
@@ -75,7 +75,8 @@ class Fit(Events):
         self.n_step = self.n_iter             # those who make fewer steps say so at begin_fit
 
     def placed(self) -> tuple: # Epoch and batch
-        "Where to start, as `begin_fit` left it: a callback may have set another `start`."
+        "Where to start, as `begin_fit` left it: a callback may have set another `start`; the learner is looked at as it is now."
+        check_learner(self.learn)
         if (self.epoch, self.batch) != tuple(self.start): self._place()
         if tuple(self.start) != (0, 0): tell_epoch(self.data.train_dl, self.epoch)
         return self.epoch, self.batch

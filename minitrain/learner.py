@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np, torch
 from torch import Tensor, nn
 import torch.nn.functional as F
-from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Dataset as TorchDataset, RandomSampler
 from .batches import as_pair, batches_from, joined, loader_apart, map_tensors, to_device
 from .callbacks import AvgStatsCallback, Callback, DataBunch, Learner, Runner, TrainEvalCallback
 from .core import check_whole, evaluating, listify, seeded
@@ -93,7 +93,7 @@ class _Pass(Callback): # validation alone, with inputs on the model's device
     def __init__(self, model): self.device = _device_of(model)
     def begin_epoch(self): return True    # no training
     def begin_batch(self):
-        if self.device is not None: self.run.xb = to_device(self.xb, self.device)
+        if self.device is not None: self.run.xb, self.run.yb = to_device((self.xb, self.yb), self.device)
 
 class _KeepPreds(_Pass):
     def __init__(self, model):
@@ -161,10 +161,14 @@ def evaluate(learn:Learner,
              metrics=(),   # As for `AvgStats`
              dl=None,      # Batches of inputs and targets; the learner's validation loader where None
              cbs=None,     # As for `get_preds`
+             count:Callable|None=None, # As for `AvgStats`
             ) -> dict:     # {'loss': …, 'accuracy': …}
-    "Loss and metrics of the model over `dl`, as validation in a fit has them; nothing is left behind, as by `get_preds`."
-    stats = AvgStatsCallback(metrics, log=[].append)
+    """Loss and metrics of the model over `dl`, as validation in a fit has them; nothing is left behind, as by `get_preds`.
+
+    Raises: ValueError of a loader without batches."""
+    stats = AvgStatsCallback(metrics, log=[].append, count=count)
     _pass_over(learn, _loader_for(learn, dl, 'evaluate'), cbs, _Pass(learn.model), stats)
+    if not stats.valid_stats.count: raise ValueError('the loader has no batches: there is nothing to evaluate')
     return {k.removeprefix('valid_'): v for k, v in stats.valid_stats.named.items()}
 
 # %% ../nbs/04a_learner.ipynb #2240dee4
@@ -178,6 +182,11 @@ def _as_tensor(x, dtype) -> Tensor: # floats of arrays and lists in the model's 
         raise ValueError(f'a {type(x).__name__} of what makes no rows of one length, {e}: pad its items to one shape, by '
                          'torch.nn.utils.rnn.pad_sequence for instance, or turn text into numbers first') from e
     return x.to(dtype) if x.is_floating_point() and dtype is not None else x
+
+def _reorders(dl) -> bool: # does it yield items in another order than the data set's?
+    order = [getattr(dl, k, None) for k in ('batches', 'sampler', 'batch_sampler')]
+    order += [getattr(o, 'sampler', None) for o in order]
+    return any(isinstance(o, RandomSampler) or getattr(o, 'shuffle', False) is True or getattr(o, 'reorders', False) for o in order)
 
 def _pieces(x, bs, dtype) -> list: # batches of inputs
     if isinstance(x, Tensor) or _is_array(x): return list(_as_tensor(x, dtype).split(bs))
@@ -198,11 +207,14 @@ def predict(learn,        # As for `get_preds`
            ):             # (n,...), or what structure the model puts out
     """What the model says of `x`, as `get_preds` does of a loader.
 
-    Raises: ValueError where inputs differ in number or length, or there are none."""
+    Raises: ValueError where inputs differ in number or length, or there are none, and of a loader that shuffles."""
     check_whole('bs', bs, 1)
     learn = _learner_of(learn)
     if isinstance(x, (Dataset, TorchDataset)): x = DataLoader(x, bs)
-    if _is_loader(x): return _preds_of(learn, Pairs(_copy_of(x), _inputs_of), cbs)[0]
+    if _is_loader(x):
+        if _reorders(x): raise ValueError('the loader yields the items in another order, and so would the predictions come: give its data set, '
+                                          'or take get_preds, which returns the targets beside them')
+        return _preds_of(learn, Pairs(_copy_of(x), _inputs_of), cbs)[0]
     model = learn.model
     floats = [p.dtype for p in model.parameters() if p.is_floating_point()] if isinstance(model, nn.Module) else []
     return _preds_of(learn, [(piece, None) for piece in _pieces(x, bs, floats[0] if floats else None)], cbs)[0]

@@ -6,7 +6,8 @@
 __all__ = ['LR_Find', 'lr_find']
 
 # %% ../nbs/05b_lr_find.ipynb #ec804579
-import copy
+import copy, itertools, math, statistics, textwrap
+import torch
 from .anneal import ParamScheduler
 from .batches import loader_apart, loader_length
 from .callbacks import Callback, DataBunch, Learner, Runner
@@ -16,7 +17,7 @@ from .core import MovingAverage, check_whole, draw, hide_hooks, listify, seeded
 class LR_Find(Callback):
     """Raises every group's rate from batch to batch; ends after `max_iter`, or when the loss runs away.
 
-    Raises: ValueError of settings that make no sweep, and by `suggestion` where the loss never fell."""
+    Raises: ValueError of settings that make no sweep, and by `suggestion` where the loss did not fall by more than its noise."""
     _order = 1                        # as `ParamScheduler`, which it can't be beside
     not_with = {lambda cb: isinstance(cb, ParamScheduler) and cb.pname == 'lr': 'both set the rate'}
     def __init__(self, max_iter:int=100,    # Training batches
@@ -65,26 +66,52 @@ class LR_Find(Callback):
     def after_epoch(self): return self.diverged or len(self.lrs) >= self.max_iter
 
     @property
+    def curve(self) -> list:          # Floats, one a batch; up to the first loss that is not finite
+        "The losses, each averaged with its neighbours on both sides: a bell of a twentieth of the sweep."
+        finite = list(itertools.takewhile(math.isfinite, self.losses))
+        places = torch.arange(len(finite), dtype=torch.double)
+        bell = torch.exp(-((places[:, None] - places)/self._width)**2/2)
+        return (bell @ torch.tensor(finite, dtype=torch.double)/bell.sum(1)).tolist()
+
+    _width = property(lambda self: self.max_iter/20)      # of the bell, in batches
+
+    def _fall(self) -> tuple:         # (where the curve starts, its lowest place, the standard error of their difference)
+        curve = self.curve                # of what is finite
+        head = self.losses[:len(curve)][:max(self.max_iter//10, 1)]
+        low = min(range(len(curve)), key=curve.__getitem__, default=0)
+        if low < 2: raise ValueError(f'the loss never fell in {len(self.lrs)} batches: is min_lr {self.min_lr:g} '
+                                     'small enough, and does the model learn at all?')
+        around = [l - c for l, c in zip(self.losses, curve[:max(low, 10)])]
+        weight = 1/len(head) + min(1., 1/(2*math.pi**.5*self._width))       # 1/n of the start, and of the bell
+        return statistics.fmean(head), low, statistics.pstdev(around)*weight**.5
+
+    @property
     def suggestion(self) -> float:
-        "The rate at which the average loss falls fastest, a decade of the rate being the unit."
-        low = min(range(len(self.averages)), key=self.averages.__getitem__, default=0)
-        fall = self.averages[0] - self.averages[low] if low else 0.
-        if low < 2 or fall < .01*abs(self.averages[0]):               # less than 1 %: noise, or rounding
-            raise ValueError(f'the loss never fell in {len(self.lrs)} batches: is min_lr {self.min_lr:g} '
-                             'small enough, and does the model learn at all?')
-        falls = [(self.averages[i - 1] - self.averages[i + 1], self.lrs[i]) for i in range(1, low)]
-        return max(falls)[1]          # rates are a constant factor apart: no need to divide
+        "The rate at which four fifths of the fall have happened. See 05b for what else was tried."
+        (start, low, error), curve = self._fall(), self.curve
+        fall = start - curve[low]
+        if fall < 4*error or fall < .01*abs(start):
+            raise ValueError(f'the loss fell by {fall:.2g} of {start:.2g}, and its noise alone makes ± {error:.2g}: no rate can be '
+                             'read off; more batches (max_iter) or larger ones show more')
+        return next(lr for lr, c in zip(self.lrs, curve) if c <= start - .8*fall)
+
+    def __repr__(self):
+        try: said = f'suggestion {self.suggestion:.2g}'
+        except ValueError: said = 'no suggestion'
+        return f'{type(self).__name__}({len(self.lrs)} of {self.max_iter} batches, {said})'
 
     def plot(self, **kwargs):         # For `draw`
-        "Draw the loss over the rate, its average, and the suggestion, if there is one; returns the axes."
-        ax = draw({f'average (β = {self.smooth})': (self.lrs, self.losses)}, 'Rate finder', 'learning rate',
-                  'loss of the batch', smooth=self.smooth, **kwargs)
-        ax.set_xscale('log')
-        try: lr = self.suggestion
-        except ValueError: return ax  # a loss that never fell wants to be looked at too
+        "Draw the loss over the rate, the curve that the suggestion is read from, and the suggestion, or why there is none; returns the axes."
+        lines = {'batch': (self.lrs, self.losses), 'averaged with its neighbours': (self.lrs[:len(self.curve)], self.curve)}
+        ax = draw(lines, 'Rate finder', 'learning rate', 'loss of the batch', **kwargs)
+        ax.set_xscale('log'); ax.lines[0].set_alpha(.3)
+        try: lr, (start, low, _) = self.suggestion, self._fall()
+        except ValueError as e:       # a loss that never fell wants to be looked at too
+            ax.set_title(f'Rate finder: no suggestion\n{textwrap.fill(str(e), 60)}', fontsize='x-small')
+            return ax
         ax.axvline(lr, color='C1', ls=':', label=f'suggestion {lr:.2g}')
-        start, low = self.averages[0], min(self.losses)
-        if low < start: ax.set_ylim(low - .1*(start - low), start + .7*(start - low))   # not all that it climbs
+        bottom = min(self.losses[:low + 1])
+        ax.set_ylim(bottom - .1*(start - bottom), start + .7*(start - bottom))      # not all that it climbs
         ax.legend(fontsize='small')
         return ax
 

@@ -159,7 +159,8 @@ def collate(b:list): # Pairs of tensors
 
 def _at_once(ds, collate_fn) -> bool:
     "Can `ds` be indexed by a batch, because its items are rows of tensors and `collate_fn` only stacks them?"
-    plain = type(ds).__getitem__ is Dataset.__getitem__ or getattr(ds, 'takes_batches', False)
+    own = next((c for c in type(ds).__mro__ if '__getitem__' in vars(c)), None)
+    plain = own is Dataset or vars(own or object).get('takes_batches', False)      # said by the class whose `__getitem__` it is
     return plain and isinstance(ds.x, Tensor) and isinstance(ds.y, Tensor) and collate_fn in (None, collate)
 
 # %% ../nbs/03_minibatch_training.ipynb #3ff0aae3
@@ -171,7 +172,7 @@ class DataLoader():
                  bs:int|None=None,           # Items a batch; None where `sampler` yields batches
                  shuffle:bool=False,    # A new order each epoch?
                  sampler=None,          # Yields indices (with `bs`) or batches of them (without)
-                 collate_fn=None,       # Makes a batch of a list of items
+                 collate_fn=None,       # Makes a batch of a list of items; None: the data set's own, if it has one
                  drop_last:bool=False,  # Leave out what is left over at the end?
                  num_workers:int=0,     # Processes that fetch; 0 fetches here
                  seed:int|None=None,         # Of the shuffling, see `Sampler`
@@ -192,7 +193,7 @@ class DataLoader():
         self.at_once, self.passes = _at_once(ds, collate_fn), 0
         self.worker_seed = getattr(self.batches, 'seed', None)
         if self.worker_seed is None and num_workers: self.worker_seed = int(torch.randint(2**62, ()))
-        self.collate_fn = collate_fn or (collate if self.at_once else default_collate)
+        self.collate_fn = collate_fn or getattr(ds, 'collate_fn', None) or (collate if self.at_once else default_collate)
 
     dataset = property(lambda self: self.ds)
     batch_size = property(lambda self: self.bs)
@@ -260,6 +261,7 @@ def get_dls(train_ds,
     """A shuffled loader for training and one in order for validation.
 
     Raises: ValueError of a `bs` that is no number of items; TypeError of data sets that can not be moved to `device`."""
+    if bs is not None and batch_size is not None: raise ValueError(f'bs {bs} and batch_size {batch_size}: give one of them')
     bs = check_whole('bs', batch_size if bs is None else bs, 1)
     if device is not None:
         for ds in (train_ds, valid_ds):

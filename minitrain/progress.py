@@ -39,7 +39,8 @@ class EpochLogger(Callback):
         "The epoch's averages so far, by name."
         res = {}
         for stats in (getattr(cb, f'{part}_stats') for part in ('train', 'valid') for cb in self._sources):
-            res.update(stats.named if self._seen else dict.fromkeys(stats.named))
+            part = 'train' if stats.in_train else 'valid'
+            res.update(stats.named if self._seen else dict.fromkeys(f'{part}_{name}' for name in stats.names))
         return res
 
     def log_epoch(self, averages:dict):   # As from `averages`
@@ -52,10 +53,10 @@ def in_notebook() -> bool:
     return ipython is not None and getattr(ipython.get_ipython(), 'kernel', None) is not None
 
 def _width(file) -> dict:
-    "A terminal that says it has no columns, as some do in containers, is taken for one of 80."
-    try: columns = os.get_terminal_size(file.fileno()).columns
-    except (AttributeError, OSError, ValueError): columns = None
-    return dict(ncols=80) if columns == 0 else dict(dynamic_ncols=True)
+    "A terminal that says it has no columns or no rows, as some do in containers, is taken for one of 80 and 24."
+    try: columns, rows = os.get_terminal_size(file.fileno())
+    except (AttributeError, OSError, ValueError): columns = rows = None
+    return dict(dynamic_ncols=True) if columns != 0 != rows else dict(ncols=columns or 80, nrows=rows or 24)
 
 def _open_bar(file, **kwargs):
     "A tqdm bar where somebody can see it, else None."
@@ -186,7 +187,7 @@ class LivePlot(EpochLogger):
 def _cell(name:str, value) -> str:
     if value is None: return ''
     if isinstance(value, int): return str(value)
-    return f'{value:.1f}' if name == 'seconds' else f'{value:.4f}'
+    return f'{value:.2f}' if name == 'seconds' else f'{value:.4f}'
 
 class EpochTable(AvgStatsCallback):
     "As `AvgStatsCallback`, with a line an epoch under the names: in a notebook a table, elsewhere columns of text."

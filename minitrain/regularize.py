@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from .averages import AvgStats
 from .batches import call_model
 from .callbacks import AvgStatsCallback, Callback, Learner
 from .core import check_whole, copy_model, listify, refuse_names, seeded
@@ -163,8 +164,8 @@ class _Average(Callback):
         if not (self.validate and self.n_averaged and self.data.valid_dl): return
         model = copy.deepcopy(self.averaged) if self.kept else self.averaged
         if self.kept: self._measure(model)
-        metrics = next((cb.valid_stats.metrics for cb in self.run.of_kind(AvgStatsCallback)), ())
-        found = evaluate(Learner(model, self.opt, self.loss_func, self.data), metrics, cbs=self.run.cbs)
+        stats = next((cb.valid_stats for cb in self.run.of_kind(AvgStatsCallback)), AvgStats([], False))
+        found = evaluate(Learner(model, self.opt, self.loss_func, self.data), stats.metrics, cbs=self.run.cbs, count=stats.weigh)
         self.noted = {f'{self.name}_{k}': v for k, v in found.items()}
 
     def after_fit(self):
