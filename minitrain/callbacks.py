@@ -53,6 +53,7 @@ class DataBunch():
 # %% ../nbs/04_callbacks.ipynb #298fa25d
 class Learner():
     "What is trained, with what, and on what; any of it may be replaced, also during a fit."
+    check = True                          # look before the first step whether it trains anything? See `check_learner`
     def __init__(self, model, opt, loss_func, data):
         self.model, self.opt, self.loss_func, self.data = model, opt, loss_func, data
 

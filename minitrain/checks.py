@@ -47,8 +47,10 @@ def check_learner(learn) -> None: # A `Learner`
     """Look at a learner before its first step.
 
     Raises: TypeError of a class for an object, swapped arguments, a data set for a loader; ValueError of an optimiser
-    that holds nothing of the model that learns. Warns of what the model could learn and the optimiser doesn't hold."""
+    that holds nothing of the model that learns. Warns of what the model could learn and the optimiser doesn't hold.
+    A learner with `check = False` may train what it likes."""
     _check_kinds(learn)
+    if not getattr(learn, 'check', True): return
     named, groups = _named(learn), getattr(learn.opt, 'param_groups', None)
     if not named or groups is None or getattr(learn.opt, 'step', None) is None: return           # nobody's, or no step is made
     held = {id(p): p for g in groups for p in g['params']}
@@ -57,7 +59,7 @@ def check_learner(learn) -> None: # A `Learner`
         raise ValueError('every parameter is frozen: nothing would be trained; let some learn, by freeze_(part, False)')
     if wants and not held.keys() & named.keys():
         raise ValueError(f"the optimiser holds none of this model's parameters ({_some([*wants.values()])}): it was made "
-                         'for another model, or this one was made anew; make one of model.parameters()')
+                         'for another model, or this one was made anew; make one of model.parameters(). If something else is to be trained, learn.check = False')
     left = [name for i, name in wants.items() if i not in held]
     if left and not any(p.requires_grad for i, p in held.items() if i in named):
         raise ValueError(f"all that the optimiser holds is frozen, and it doesn't hold {_some(left)}: nothing would be trained; "

@@ -18,8 +18,10 @@ def mixed_seed(*numbers) -> int:
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), 'big') >> 1
 
 def epoch_setter(o) -> Callable|None:
-    "The `set_epoch` of a loader or a sampler, or of the sampler within it; None where there is none."
-    return getattr(o, 'set_epoch', None) or getattr(getattr(o, 'sampler', None), 'set_epoch', None)
+    "The `set_epoch` of a loader or a sampler, or of a sampler within it, also of batches; None where there is none."
+    within = [getattr(o, 'sampler', None), getattr(o, 'batch_sampler', None)]
+    parts = [o, *within, *(getattr(p, 'sampler', None) for p in within)]
+    return next((p.set_epoch for p in parts if hasattr(p, 'set_epoch')), None)
 
 # %% ../nbs/01d_fetching.ipynb #1d00000b
 def indices_of(b, ds) -> Tensor: # (bs,), on the device of `ds`

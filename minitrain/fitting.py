@@ -76,7 +76,7 @@ class Fit(Events):
 
     def placed(self) -> tuple: # Epoch and batch
         "Where to start, as `begin_fit` left it: a callback may have set another `start`; the learner is looked at as it is now."
-        check_learner(self.learn)
+        if self.epoch < self.epochs: check_learner(self.learn)
         if (self.epoch, self.batch) != tuple(self.start): self._place()
         if tuple(self.start) != (0, 0): tell_epoch(self.data.train_dl, self.epoch)
         return self.epoch, self.batch

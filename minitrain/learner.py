@@ -129,7 +129,7 @@ def _learner_of(o) -> Learner: # itself, a model, or who has an averaged one
 def _pass_over(learn, dl, cbs, *more): # with copies of those of `cbs` that act on batches
     mine = [copy.copy(cb) for cb in listify(cbs) if _acts_on_batch(cb)]
     once = Learner(learn.model, _NoStep(learn.opt), learn.loss_func, DataBunch([None], dl))
-    with evaluating(learn.model), torch.random.fork_rng(devices=[]): Runner([*mine, *more]).fit(1, once)
+    with evaluating(learn.model), seeded(0): Runner([*mine, *more]).fit(1, once)
 
 def _preds_of(learn, dl, cbs) -> tuple: # of pairs
     keep = _KeepPreds(learn.model)
