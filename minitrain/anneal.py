@@ -174,8 +174,8 @@ class Recorder(Callback):
 
     def after_epoch(self):
         n = len(self.losses)                  # read once an epoch, so that not too many wait
-        stats = next((cb.valid_stats for cb in self.run.of_kind(AvgStatsCallback)), None)
-        if stats and stats.count and (not self.valid_losses or n > self.valid_losses[-1][0]): self.valid_losses.append((n, stats.avg_stats[0]))
+        loss = next((cb.valid_stats.named['valid_loss'] for cb in self.run.of_kind(AvgStatsCallback)), None)
+        if loss is not None and (not self.valid_losses or n > self.valid_losses[-1][0]): self.valid_losses.append((n, loss))
 
     @property
     def losses(self) -> list:             # Floats, one a training batch

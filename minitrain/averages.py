@@ -82,7 +82,8 @@ class AvgStats():
         self.reset()
 
     def reset(self):
-        self.sums, self.count, self._waiting, self._nb, self._summed, self._stats = None, 0, [], 0, False, []
+        self.sums, self.count, self._waiting, self._nb, self._summed = None, 0, [], 0, False
+        self._stats, self._stats_of = [], 0            # what was read, and of how many
         for m in self._of_epoch: m.reset()
 
     def accumulate(self, run):
@@ -139,11 +140,12 @@ class AvgStats():
     @property
     def all_stats(self) -> list:      # Floats, of `count` items
         "The sums so far; of a whole epoch's metric its value times `count`."
-        if not self._waiting: return list(self._stats)                 # nothing new: read once
         self._add_up()
+        if self.sums is None or self._stats_of == self.count: return list(self._stats)         # nothing new: read once
         loss, *means = (o.item() for o in self.sums)
         whole, means = iter(self._values()), iter(means)
         self._stats = [loss, *(next(whole)*self.count if is_epoch_metric(m) else next(means) for m in self.metrics)]
+        self._stats_of = self.count
         return list(self._stats)
     @property
     def avg_stats(self) -> list:      # Floats: loss, then metrics

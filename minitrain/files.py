@@ -38,7 +38,7 @@ def _text(v) -> str: # a nan is no value, and 1.0, as a column with holes has it
     if v is None or type(v).__name__ in ('NAType', 'NaTType') or v != v: return ''
     return str(int(v)) if isinstance(v, (float, np.floating)) and float(v).is_integer() else str(v).strip()
 
-def _some(values) -> str: return ', '.join(map(repr, sorted(values)[:4])) + (', …' if len(values) > 4 else '')
+def _several(values) -> str: return ', '.join(map(repr, sorted(values)[:4])) + (', …' if len(values) > 4 else '')
 
 class Table():
     """What the training rows say of each column; called with any rows, it makes a `Dataset` of them.
@@ -54,7 +54,7 @@ class Table():
         self.target = target
         self.columns = [c for c in _names(frame) if c != target] if columns is None else list(columns)
         if isinstance(categories, str): raise TypeError(f'categories {categories!r} is a string: give a list of names')
-        if unknown := {*(categories or ())} - {*self.columns}: raise KeyError(f'categories {_some(unknown)}: no such input; there are {", ".join(self.columns)}')
+        if unknown := {*(categories or ())} - {*self.columns}: raise KeyError(f'categories {_several(unknown)}: no such input; there are {", ".join(self.columns)}')
         if target in self.columns: raise ValueError(f'the target {target!r} is among the inputs: leave it out')
         data = {c: _column(frame, c) for c in self.columns}
         given = [c for c, v in data.items() if not _is_number(v)] if categories is None else list(categories)
@@ -76,7 +76,7 @@ class Table():
 
     def _learn_target(self, y, classes):
         if classes is None and y.dtype.kind in 'iu' and len({*y.tolist()}) <= 20:
-            raise ValueError(f'target {self.target!r} holds {_some({*y.tolist()})}: say classes=True if these are classes, classes=False if numbers')
+            raise ValueError(f'target {self.target!r} holds {_several({*y.tolist()})}: say classes=True if these are classes, classes=False if numbers')
         if classes or (classes is None and (y.dtype.kind == 'b' or not _is_number(y))): self.classes = sorted({_text(v) for v in y} - {''})
         else: self.scale = self._measure(_floats(y, self.target), self.target)[:2]
 
@@ -98,7 +98,7 @@ class Table():
         for c, values in self.categories.items():
             seen = np.array([_text(v) for v in _column(frame, c)])
             if new := {*seen.tolist()} - {*values, ''}:
-                warnings.warn(f'column {c!r} holds {_some(new)}, which training never saw: taken for none of {_some(values)}', stacklevel=3)
+                warnings.warn(f'column {c!r} holds {_several(new)}, which training never saw: taken for none of {_several(values)}', stacklevel=3)
             parts += [seen == value for value in values]
         return torch.from_numpy(np.stack(parts, 1).astype(np.float32))
 
@@ -178,10 +178,10 @@ def image_folder(root,             # A folder for each class
     if not files: raise FileNotFoundError(f'{root} holds no images: want one folder a class in it, of {", ".join(kinds)}')
     there = sorted({f.parent.name for f in files})
     classes = there if classes is None else list(classes)
-    if not {*there} & {*classes}: raise ValueError(f'{root} has the classes {_some(there)}, and none of {_some(classes)}')
-    if without := {*classes} - {*there}: warnings.warn(f'{root} has no images of {_some(without)}', stacklevel=2)
+    if not {*there} & {*classes}: raise ValueError(f'{root} has the classes {_several(there)}, and none of {_several(classes)}')
+    if without := {*classes} - {*there}: warnings.warn(f'{root} has no images of {_several(without)}', stacklevel=2)
     known = [f for f in files if f.parent.name in classes]
-    if len(known) < len(files): warnings.warn(f'{len(files) - len(known)} images of {_some({*there} - {*classes})} are left out', stacklevel=2)
+    if len(known) < len(files): warnings.warn(f'{len(files) - len(known)} images of {_several({*there} - {*classes})} are left out', stacklevel=2)
     listing = [(str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns) for f in known]
     key = hashlib.sha256(repr((str(root.resolve()), listing, size, mode)).encode()).hexdigest()[:16]
     kept = Path(cache or root)/f'.decoded-{key}.npy'
