@@ -8,6 +8,7 @@ __all__ = ['ProgressCallback', 'EpochLogger', 'in_notebook', 'ProgressBar', 'Liv
 # %% ../nbs/12_progress.ipynb #d6b7355c
 import io, math, os, sys, time, warnings
 from collections.abc import Callable
+from itertools import product
 from types import SimpleNamespace
 from .averages import AvgStats, Waiting
 from .callbacks import AvgStatsCallback, Callback
@@ -38,8 +39,8 @@ class EpochLogger(Callback):
     def averages(self) -> dict:           # {'train_loss': …, 'valid_accuracy': …}; None: nothing was seen
         "The epoch's averages so far, by name."
         res = {}
-        for stats in (getattr(cb, f'{part}_stats') for part in ('train', 'valid') for cb in self._sources):
-            part = 'train' if stats.in_train else 'valid'
+        for part, cb in product(('train', 'valid'), self._sources):
+            stats = getattr(cb, f'{part}_stats')
             res.update(stats.named if self._seen else dict.fromkeys(f'{part}_{name}' for name in stats.names))
         return res
 
@@ -212,22 +213,25 @@ class EpochTable(AvgStatsCallback):
         names = dict.fromkeys(k for row in rows for k in row)
         return [(k, [_cell(k, row.get(k)) for row in rows]) for k in names if any(row.get(k) is not None for row in rows)]
 
+    @staticmethod
+    def _lines(columns) -> list: # of text: the names, then an epoch each
+        rows = [[name for name, _ in columns], *zip(*(cells for _, cells in columns))]
+        return ['  '.join(cell.rjust(max(len(name), 6)) for cell, name in zip(row, rows[0])) for row in rows]
+
     def _print(self):
         columns = self._columns()
-        names, widths = [k for k, _ in columns], [max(len(k), 6) for k, _ in columns]
+        names, lines = [name for name, _ in columns], self._lines(columns)
         if names != self._names:
             if self.counted: self.log(f'train:{self.counted}')
-            self.log('  '.join(k.rjust(w) for k, w in zip(names, widths)))
+            self.log(lines[0])
         self._names = names
-        self.log('  '.join(cells[-1].rjust(w) for (_, cells), w in zip(columns, widths)))
+        self.log(lines[-1])
 
     def _show(self):
         from IPython.display import display
         columns, note = self._columns(), f'<caption>train:{self.counted}</caption>' if self.counted else ''
         head = ''.join(f'<th>{name}</th>' for name, _ in columns)
         rows = ''.join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in zip(*(cells for _, cells in columns)))
-        text = '\n'.join('  '.join(c.rjust(max(len(k), 6)) for (k, _), c in zip(columns, row))
-                         for row in [[k for k, _ in columns], *zip(*(cells for _, cells in columns))])
-        page = {'text/html': f'<table>{note}<tr>{head}</tr>{rows}</table>', 'text/plain': text}
+        page = {'text/html': f'<table>{note}<tr>{head}</tr>{rows}</table>', 'text/plain': '\n'.join(self._lines(columns))}
         if self._handle is None: self._handle = display(page, raw=True, display_id=True)
         else: self._handle.update(page, raw=True)
