@@ -11,6 +11,7 @@ __all__ = ['create_learner', 'get_model_func', 'annealer', 'sched_lin', 'sched_c
 import bisect, difflib, functools, inspect, math
 from itertools import accumulate
 from collections.abc import Callable, Mapping
+import torch
 from torch import Tensor, nn
 from .averages import Waiting
 from .callbacks import AvgStatsCallback, Callback, DataBunch, Learner, get_model
@@ -176,6 +177,16 @@ class Recorder(Callback):
         n = len(self.losses)                  # read once an epoch, so that not too many wait
         loss = next((cb.valid_stats.named['valid_loss'] for cb in self.run.of_kind(AvgStatsCallback)), None)
         if loss is not None and (not self.valid_losses or n > self.valid_losses[-1][0]): self.valid_losses.append((n, loss))
+
+    def state_dict(self) -> dict:
+        "All that was noted."
+        lrs = [torch.tensor([float(o) for o in lrs], dtype=torch.float64) for lrs in self.group_lrs]
+        return dict(names=list(self.group_names), lrs=lrs, losses=self._losses.state_dict(), valid=list(self.valid_losses))
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Go on where `state_dict` was taken."
+        self.group_names, self.group_lrs = list(state_dict['names']), [lrs.tolist() for lrs in state_dict['lrs']]
+        self._losses.load_state_dict(state_dict['losses'])
+        self.valid_losses = list(state_dict['valid'])
 
     @property
     def losses(self) -> list:             # Floats, one a training batch

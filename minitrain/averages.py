@@ -37,6 +37,13 @@ class Waiting():
         self._stacked = []
         return self._read
 
+    def state_dict(self) -> dict:         # {'values': (n,) or (n,k), float64}, which hold float32 exactly
+        "All that was noted."
+        return dict(values=torch.tensor(self.values, dtype=torch.float64))
+    def load_state_dict(self, state_dict:dict):
+        "Go on where `state_dict` was taken."
+        self._read, self._stacked, self._new = state_dict['values'].tolist(), [], []
+
 # %% ../nbs/03e_averages.ipynb #3e00000b
 def metric_names(metrics) -> list: # Strings
     "Each function's `__name__`, or its class's in snake case; `loss` is taken, and what comes again gets a number."
@@ -79,6 +86,8 @@ class AvgStats():
         self.in_train, self.weigh = in_train, count
         self._means = [m for m in self.metrics if not is_epoch_metric(m)]
         self._of_epoch = [m for m in self.metrics if is_epoch_metric(m)]
+        for m in self._of_epoch:
+            if hasattr(m, 'persistent'): m.persistent()          # of torchmetrics: what it has seen goes into its state
         self.reset()
 
     def reset(self):
@@ -128,6 +137,25 @@ class AvgStats():
         self.sums = new if self.sums is None else [a + b for a, b in zip(self.sums, new)]
         self._waiting = []
 
+    def state_dict(self) -> dict:
+        """The sums so far, and what waits to be summed: for a sum in other portions is rounded otherwise.
+
+        Raises: TypeError of a metric of the whole epoch that can't say what it has seen."""
+        for m in self._of_epoch:
+            if not hasattr(m, 'state_dict'):
+                raise TypeError(f"metric {metric_names([m])[0]!r} has no state_dict: what it has seen of an epoch can't be saved. Save where "
+                                'epochs end, or give it state_dict and load_state_dict')
+        columns = [torch.stack(c) if all(isinstance(v, Tensor) for v in c) else list(c) for c in zip(*self._waiting)]
+        return dict(sums=self.sums, count=self.count, waiting=columns, nb=self._nb, summed=self._summed,
+                    of_epoch=[m.state_dict() for m in self._of_epoch])
+    def load_state_dict(self, state_dict:dict): # Of the same metrics
+        "Go on where `state_dict` was taken."
+        self.reset()
+        self.sums, self.count, self._nb, self._summed = (state_dict[k] for k in ('sums', 'count', 'nb', 'summed'))
+        self._waiting = [list(values) for values in zip(*state_dict['waiting'])]
+        if self._waiting: self._device = getattr(self._waiting[0][0], 'device', torch.device('cpu'))
+        for m, saved in zip(self._of_epoch, state_dict['of_epoch'], strict=True): m.load_state_dict(saved)
+
     @property
     def names(self) -> list:          # Strings, as many as averages
         "What the averages are of: the loss, then each metric."
@@ -174,3 +202,10 @@ class EpochMetric():
     def compute(self):
         "`f` of all that was kept."
         return self.f(*map(joined, zip(*self.pairs)))
+
+    def state_dict(self) -> dict:
+        "All that was kept."
+        return dict(pairs=list(self.pairs))
+    def load_state_dict(self, state_dict:dict):
+        "Go on where `state_dict` was taken."
+        self.pairs = list(state_dict['pairs'])

@@ -77,7 +77,10 @@ def call_model(model, xb):
 def batches_from(dl, start:int):
     "The batches of `dl` from `start` on; our loader doesn't even fetch the others."
     if start == 0: return dl
-    return dl.iter_from(start) if hasattr(dl, 'iter_from') else islice(dl, start, None)
+    if hasattr(dl, 'iter_from'): return dl.iter_from(start)
+    batches = iter(dl)
+    next(islice(batches, start, start), None)             # now: they may draw random numbers
+    return batches
 
 def loader_length(dl) -> int:
     """Batches in `dl`.

@@ -204,6 +204,16 @@ class AvgStatsCallback(Callback):
         for name, noted in self._noted().items(): self.log(f'{name}: [{", ".join(f"{v:.4f}" for v in noted.values())}]')
         self.note()
 
+    def state_dict(self) -> dict:
+        "The epochs so far, and the sums of the one that isn't over."
+        parts = {} if self.done else dict(train=self.train_stats.state_dict(), valid=self.valid_stats.state_dict())
+        return dict(history=[dict(o) for o in self.history], done=self.done, parts=parts)
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Go on where `state_dict` was taken."
+        self.history, self.done = [dict(o) for o in state_dict['history']], state_dict['done']
+        if not self.done: self.begun = time.perf_counter()
+        for part, saved in state_dict['parts'].items(): getattr(self, f'{part}_stats').load_state_dict(saved)
+
     def _noted(self) -> dict: # what other callbacks say of the epoch, `EMA` for instance, by their names
         found = {cb.name: getattr(cb, '__dict__', {}).get('noted') for cb in self.run.of_kind(Callback)}
         return {name: noted for name, noted in found.items() if isinstance(noted, dict) and noted}

@@ -40,6 +40,7 @@ class EarlyStopping(Callback):
 
     Raises: ValueError where nobody says which way is better, and at the start of a fit that can't compute it."""
     _order = 50                           # after those who compute it
+    _kept = ('values', 'best', 'best_epoch', 'weights', 'opt_state', '_waited', '_stopped')
     def __init__(self,
                  quantity='valid_loss',   # An average's name, or a function of the runner, of one number
                  patience:int|None=3,     # Epochs without improvement that are borne; None: to the end
@@ -97,6 +98,14 @@ class EarlyStopping(Callback):
             if self._stopped: self.log(self._said())
         self.weights = self.opt_state = None
 
+    def state_dict(self) -> dict:
+        "The values so far, and what the best epoch left."
+        return {k: getattr(self, k) for k in self._kept}
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Go on where `state_dict` was taken."
+        for k in self._kept: setattr(self, k, state_dict[k])
+        self.values = list(self.values)
+
     def _said(self) -> str:
         what = self.quantity if isinstance(self.quantity, str) else 'the quantity'
         best = 'it was never a number' if self.best is None else f'best {self.best:.4g} in epoch {self.best_epoch + 1}'
@@ -127,6 +136,13 @@ class GradientClipping(Callback):
         elif self.max_norm < math.inf: nn.utils.clip_grads_with_norm_(params, self.max_norm, norm)
 
     def after_epoch(self): self.norms         # read once an epoch, so that not too many wait
+
+    def state_dict(self) -> dict:
+        "The norms so far."
+        return self._norms.state_dict()
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Go on where `state_dict` was taken."
+        self._norms.load_state_dict(state_dict)
 
     @property
     def norms(self) -> list: # Floats, one a step
@@ -167,6 +183,13 @@ class GradientAccumulation(Callback):
         self._left -= 1
         return self._left > 0 and self.batch + 1 < self.iters
 
+    def state_dict(self) -> dict:
+        "How far the window is; its gradient is the parameters' own."
+        return dict(items=self._items, first=self._first, weight=self._weight, left=self._left)
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Go on where `state_dict` was taken."
+        self._items, self._first, self._weight, self._left = (state_dict[k] for k in ('items', 'first', 'weight', 'left'))
+
     def before_step(self):                # a full window's, or what is there when the pass is over
         if self.n == 1: return
         grads = [p.grad for p in with_grad(all_params(self.opt))]
@@ -181,6 +204,7 @@ class ValidateLast(Callback):
 # %% ../nbs/08_control.ipynb #ad309467
 class Interrupt(Callback):
     "Ctrl-C and SIGTERM end the fit after the step; a second one as they did before. `caught` is the signal."
+    transient = ('caught', '_old')        # a fit that is continued was not interrupted
     _order = 70                           # when all others have seen the event
     def __init__(self, signals=(signal.SIGINT, signal.SIGTERM)):
         self.signals, self.caught, self._old = listify(signals), None, {}

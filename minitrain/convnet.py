@@ -58,11 +58,13 @@ class BatchTransformXCallback(Callback):
     def __init__(self, tfm:Callable,      # Function of the inputs; what it draws should be its own
                  train_only:bool=False):  # Leave validation as it is, as for augmentation?
         if not callable(tfm): raise TypeError(f'tfm {tfm!r}: give a function of the inputs')
-        self.tfm, self.train_only = tfm, train_only
+        self.tfm, self.train_only, self._draw_from = tfm, train_only, getattr(tfm, 'draw_from', None)
         self.name = 'batch_transform_x' + '_train'*train_only       # both kinds are wanted in one run
 
     def begin_batch(self):
-        if self.in_train or not self.train_only: self.run.xb = self.tfm(self.xb)
+        if not self.in_train and self.train_only: return
+        if hasattr(self.tfm, 'seed_for'): self.tfm.seed_for(self.run.seed_at)
+        self.run.xb = self.tfm(self.xb)
 
     def state_dict(self) -> dict:
         "What the transform remembers, if anything."
@@ -132,7 +134,11 @@ class RandomShift():
                  seed:int|None=None):     # Drawn from PyTorch's global generator where None
         self.k = check_whole('k', k, 0)
         if seed is None: seed = int(torch.randint(2**62, ())) if k else 0
-        self.generator = torch.Generator().manual_seed(seed)
+        self.seed, self.generator = seed, torch.Generator().manual_seed(seed)
+
+    def seed_for(self, seed_at:Callable): # As the Runner's
+        "In a fit, draw what belongs to the batch."
+        if self.k: self.generator.manual_seed(seed_at(self.seed))
 
     def __call__(self, xb:Tensor) -> Tensor: # (n,c,h,w), which stays
         if not self.k: return xb
@@ -144,10 +150,11 @@ class RandomShift():
         return xb.flatten(2).gather(2, flat.flatten(1)[:, None].expand(n, c, h*w)).view(n, c, h, w)
 
     def state_dict(self) -> dict:
-        "Where the generator stands."
-        return dict(generator=self.generator.get_state())
+        "The seed, and where the generator stands."
+        return dict(seed=self.seed, generator=self.generator.get_state())
     def load_state_dict(self, state_dict:dict):
         "Go on where `state_dict` was taken."
+        self.seed = state_dict['seed']
         self.generator.set_state(state_dict['generator'])
 
 # %% ../nbs/07_convnet.ipynb #8fa5fa05

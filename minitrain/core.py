@@ -11,7 +11,7 @@ __all__ = ['listify', 'camel2snake', 'near', 'test_near', 'test_near_zero', 'mse
 # %% ../nbs/00_core.ipynb #da31c563
 import copy, importlib, os, platform, random, re, statistics, tempfile, time
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 import numpy as np
 import torch
@@ -97,8 +97,15 @@ def replacing(path):
         os.chmod(tmp, 0o644)
         os.replace(tmp, path)
     except BaseException:
-        os.unlink(tmp)
+        with suppress(OSError): os.unlink(tmp)
         raise
+    _flush_folder(path.parent)
+
+def _flush_folder(folder): # else the new name may be lost with the power
+    if os.name == 'nt': return                # it has no such call
+    fd = os.open(folder, os.O_RDONLY)
+    try: os.fsync(fd)
+    finally: os.close(fd)
 
 # %% ../nbs/00_core.ipynb #5c1a2b31
 def import_extra(name:str,  # Of the module, for instance `'scipy.stats'`

@@ -14,6 +14,7 @@ from .batches import as_pair, batches_from, loader_length, map_tensors, tell_epo
 from .checks import check_learner, check_shapes, failed_layer
 from .core import check_whole
 from .events import Events, introduce
+from .fetching import mixed_seed
 
 # %% ../nbs/03g_fitting.ipynb #3d000013
 def _wrong_length(dl, n) -> str:
@@ -27,6 +28,8 @@ class Fit(Events):
     model, opt = _of_learner('model'), _of_learner('opt')              # read and written through to the learner
     loss_func, data = _of_learner('loss_func'), _of_learner('data')
 
+    n_fit, _then = 0, None
+
     @property
     def history(self) -> list:
         "An epoch a row, a dict, as the first `AvgStatsCallback` has them: `pandas.DataFrame(run.history)`."
@@ -38,9 +41,10 @@ class Fit(Events):
 
         Raises: RuntimeError of a fit inside a fit; ValueError of epochs, `start` or loaders that can't be; as `check_learner`."""
         if self._busy: raise RuntimeError('a fit inside a fit of the same Runner: give the inner one a Runner of its own')
-        self.epochs, self.learn, self.start = check_whole('epochs', epochs, 0), learn, start
+        self.epochs, self.learn = check_whole('epochs', epochs, 0), learn
         self.stop, self.in_train, self.held, self.error = False, False, False, None
-        self._place()
+        self.place(start)
+        self.n_fit += 1
         for cb in self.cbs: introduce(cb, self)
         self.find_handlers()
         self.handlers['after_loss'] = ((self, self._first_look), *self.handlers['after_loss'])
@@ -62,31 +66,42 @@ class Fit(Events):
         self.find_handlers()
         check_shapes(self.pred, self.yb, self.loss_func)
 
-    def _place(self):
-        "Check `start` and set the counters to it."
+    def place(self, start,        # (epoch, batch)
+              told:bool=False,    # Does the loader know its epoch already?
+              then=None):         # Is called once the loader stands there, before it fetches
+        """Set the counters to `start`; for `begin_fit`.
+
+        Raises: ValueError of what is no place in this fit."""
+        self.start, self._told, self._then = start, told, then
         iters = loader_length(self.data.train_dl)
         if iters == 0: raise ValueError('the training loader has no batches: give it data')
-        try: self.epoch, self.batch = (check_whole('start', o, 0) for o in self.start)
+        try: self.epoch, self.batch = (check_whole('start', o, 0) for o in start)
         except (TypeError, ValueError): self.epoch = -1
-        if not 0 <= self.epoch <= self.epochs or self.batch >= iters:
-            raise ValueError(f'start {self.start!r}: give (epoch, batch), epoch from 0 to {self.epochs}, '
-                             f'batch from 0 to {iters - 1}')
+        if not 0 <= self.epoch <= self.epochs or self.batch > iters:
+            raise ValueError(f'start {start!r}: give (epoch, batch), epoch from 0 to {self.epochs}, '
+                             f'batch from 0 to {iters}, where validation comes next')
         self.n_iter, self.n_epochs = self.epoch*iters + self.batch, self.epoch + self.batch/iters
         self.n_step = self.n_iter             # those who make fewer steps say so at begin_fit
 
     def placed(self) -> tuple: # Epoch and batch
         "Where to start, as `begin_fit` left it: a callback may have set another `start`; the learner is looked at as it is now."
         if self.epoch < self.epochs: check_learner(self.learn)
-        if (self.epoch, self.batch) != tuple(self.start): self._place()
-        if tuple(self.start) != (0, 0): tell_epoch(self.data.train_dl, self.epoch)
+        if (self.epoch, self.batch) != tuple(self.start): self.place(self.start)
+        if tuple(self.start) != (0, 0) and not self._told: tell_epoch(self.data.train_dl, self.epoch)
         return self.epoch, self.batch
+
+    def seed_at(self, seed:int) -> int:
+        "A seed that belongs to `seed` and to this batch: with it what is random is the same however the fit came here."
+        return mixed_seed(seed, self.n_fit, self.epoch, self.batch, self.in_train)
 
     def batches_of(self, dl, start:int=0):
         """Yield inputs and targets of `dl` from batch `start` on, numbered by `batch`; none when `stop` is set.
 
         Raises: ValueError of batches that are no pairs, or other than the loader's length."""
         self.iters, numbers = loader_length(dl), count(start)
-        for b in () if self.stop else batches_from(dl, start):
+        batches = () if self.stop else batches_from(dl, start)
+        if self._then: then, self._then = self._then, None; then()
+        for b in batches:
             pair = b if type(b) is tuple and len(b) == 2 else as_pair(b)
             self.batch = next(numbers)
             if self.batch >= self.iters: raise ValueError(_wrong_length(dl, f'more than {self.iters}'))

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from .averages import Waiting
 from .callbacks import Callback
 from .core import check_whole, listify
+from .fetching import mixed_seed
 from .learner import Both
 from .lr_find import LR_Find
 from .regularize import EMA, SWA, Mixup
@@ -97,7 +98,7 @@ class GANTrainer(Callback):
         self.noise = tuple(check_whole('noise', n, 1) for n in listify(noise))
         self.n_critic, self.conditional = check_whole('n_critic', n_critic, 1), conditional
         self.seed = int(torch.randint(2**62, ())) if seed is None else check_whole('seed', seed, 0)
-        self._both, self.generator = None, torch.Generator().manual_seed(self.seed)
+        self._both, self._generator = None, torch.Generator()
         self._begin()
 
     def _begin(self):
@@ -113,13 +114,11 @@ class GANTrainer(Callback):
         self._both = self.opt
         self._begin()
 
-    def begin_validate(self): self._valid_generator = torch.Generator().manual_seed(self.seed + 1)
-
     def begin_batch(self):
         run, gan, real = self.run, self.model, self.xb
         gan.turn = self.turn if self.in_train else 'critic'
-        rng = self.generator if self.in_train else self._valid_generator
-        z = torch.randn(len(real), *self.noise, generator=rng).to(real.device)
+        seed = run.seed_at(self.seed) if self.in_train else mixed_seed(self.seed, self.batch)      # the same in each validation
+        z = torch.randn(len(real), *self.noise, generator=self._generator.manual_seed(seed)).to(real.device)
         given = (self.yb,) if self.conditional else ()
         if gan.turn == 'generator':
             run.xb, run.yb = (z, *given), given[0] if given else None
@@ -153,9 +152,9 @@ class GANTrainer(Callback):
     def state_dict(self) -> dict:
         "What the next batch depends on; to be taken between two batches."
         return dict(seed=self.seed, turn=self.turn, taken=self.taken, steps=dict(self.steps),
-                    generator=self.generator.get_state())
+                    losses={t: noted.state_dict() for t, noted in self._losses.items()})
     def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: each begins anew
         "Go on where `state_dict` was taken."
         self.seed, self.turn, self.taken = (state_dict[k] for k in ('seed', 'turn', 'taken'))
         self.steps = dict(state_dict['steps'])
-        self.generator.set_state(state_dict['generator'])
+        for t, noted in self._losses.items(): noted.load_state_dict(state_dict['losses'][t])

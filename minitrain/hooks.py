@@ -126,6 +126,16 @@ class ActivationStats(_Pictures, Callback):
         hook.rows.append(torch.stack([x.mean(), x.std(correction=0), (x.abs() < self.near).float().mean()]))
         hook.hists.append(torch.histc(x.clamp(*self.lim), self.bins, *self.lim))
 
+    def state_dict(self) -> dict:
+        "All that it has seen."
+        return dict(batches=list(self.batches), layers=[[h.rows.state_dict(), h.hists.state_dict()] for h in self.hooks])
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Go on where `state_dict` was taken, with the same layers."
+        self.batches = list(state_dict['batches'])
+        for h, (rows, hists) in zip(self.hooks, state_dict['layers'], strict=True):
+            h.rows.load_state_dict(rows)
+            h.hists.load_state_dict(hists)
+
     def _column(self, i): return {h.name: torch.tensor(h.rows.values)[:, i] for h in self.hooks if len(h.rows)}
 
     @property
@@ -183,6 +193,7 @@ class NanGuard(Callback):
 
     Raises: FloatingPointError, see above; ValueError of an `every` below 1."""
     _order = 25                           # after unscaling and clipping: what a step would be taken along
+    transient = ('_rng', '_seen')         # of a window that is continued it sees the batches from then on
     def __init__(self, every:int=1):      # It looks before each `every`-th step; each look waits for the device
         self.every, self._seen = check_whole('every', every, 1), []
 

@@ -31,6 +31,13 @@ def _put_line(file, line:str):
     file.write(f'{line}\n'.encode())
     file.flush()
 
+def _go_back(file, at:int, begins): # `begins(kept, later)`: lines on both sides; has another fit begun in the later ones?
+    "Where a fit is continued, cut off what was written after the checkpoint: it comes again."
+    file.seek(0)
+    text = file.read()
+    kept, later = text[:at].splitlines(), text[at:].splitlines()
+    if later and not begins(kept, later): file.truncate(at)
+
 def _to_json(value):
     "A float that JSON can't write as the string that `float` and JavaScript's `Number` read."
     if isinstance(value, (list, tuple)): return [_to_json(v) for v in value]
@@ -54,6 +61,14 @@ class JSONLogger(EpochLogger):
         self._write('begin_fit', time=datetime.now(timezone.utc).isoformat(timespec='seconds'),
                     epochs=self.epochs, batches=len(self.data.train_dl),
                     valid_batches=None if valid_dl is None else len(valid_dl), groups=_group_names(self.opt))
+
+    def state_dict(self) -> dict:
+        "Where the file ends."
+        return super().state_dict() | dict(at=self._file.tell())
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Let the file end where it did, unless another fit has written to it since."
+        super().load_state_dict(state_dict)
+        _go_back(self._file, state_dict['at'], lambda kept, later: sum(b'"begin_fit"' in l for l in later) > 1)      # one is this fit's own
 
     def _write(self, event, **values):
         line = dict(event=event, seconds=round(time.perf_counter() - self.begun, 4), **values)
@@ -89,6 +104,10 @@ def _csv_header(path:Path) -> list: # Empty where there is no file, or nothing i
     if not path.exists(): return []
     with open(path, newline='', encoding='utf-8') as file: return next(csv.reader(file), [])
 
+def _begins_anew(kept, later) -> bool: # do the epochs of these rows fall back?
+    epochs = [int(l.split(b',')[0]) for l in [*kept[1:][-1:], *later] if l[:1].isdigit()]
+    return sorted({*epochs}) != epochs
+
 class CSVLogger(EpochLogger):
     """Appends a row an epoch to the file `path`: epoch, `n_iter`, training and validation averages, seconds.
 
@@ -105,6 +124,14 @@ class CSVLogger(EpochLogger):
                              f'{", ".join(fields)}: give another path')
         self._file, self._last = _open_lines(self.path), self.begun
         if not there: _put_line(self._file, _csv_row(fields))
+
+    def state_dict(self) -> dict:
+        "Where the file ends."
+        return super().state_dict() | dict(at=self._file.tell())
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Let the file end where it did, unless another fit has written to it since."
+        super().load_state_dict(state_dict)
+        _go_back(self._file, state_dict['at'], _begins_anew)
 
     def log_epoch(self, averages):
         last, self._last = self._last, time.perf_counter()
@@ -138,6 +165,14 @@ class TensorBoardLogger(EpochLogger):
         on = self.n_iter > 0                  # a fit that goes on replaces what came after; a new one is added
         self._offset = self._offset if on else _last_step(self.log_dir)
         self._open = self._writer(self.log_dir, purge_step=self._step + 1 if on else None)
+
+    def state_dict(self) -> dict:
+        "The step at which this fit began."
+        return super().state_dict() | dict(offset=self._offset)
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Go on where `state_dict` was taken."
+        super().load_state_dict(state_dict)
+        self._offset = state_dict['offset']
 
     @property
     def _step(self) -> int: return self._offset + self.n_iter

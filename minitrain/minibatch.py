@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Flatten
 from torch.utils.data import BatchSampler, default_collate
 from .core import check_whole
-from .fetching import epoch_setter, from_workers, indices_of, mixed_seed
+from .fetching import SeededItems, epoch_setter, from_workers, generators_kept, indices_of, mixed_seed, places_in
 
 # %% ../nbs/03_minibatch_training.ipynb #b8de1cb4
 _all_ = ['Flatten']
@@ -192,7 +192,7 @@ class DataLoader():
         else: self.batches = sampler
         self.at_once, self.passes = _at_once(ds, collate_fn), 0
         self.worker_seed = getattr(self.batches, 'seed', None)
-        if self.worker_seed is None and num_workers: self.worker_seed = int(torch.randint(2**62, ()))
+        if self.worker_seed is None and (num_workers or not self.at_once): self.worker_seed = int(torch.randint(2**62, ()))
         self.collate_fn = collate_fn or getattr(ds, 'collate_fn', None) or (collate if self.at_once else default_collate)
 
     dataset = property(lambda self: self.ds)
@@ -208,14 +208,27 @@ class DataLoader():
 
     def iter_from(self, start:int): # Batches of this epoch that are left out at its beginning
         "The next epoch from batch `start` on; what is left out is never fetched."
-        batches = islice(iter(self.batches), start, None)
+        batches = iter(self.batches)
+        next(islice(batches, start, start), None)             # now, for a sampler may draw what it yields
         if type(self.batches) is not Sampler: batches = (indices_of(b, self.ds) for b in batches)    # another's
-        if not self.num_workers: return map(self.ds.take if self.at_once else self._one_by_one, batches)
+        if self.at_once and not self.num_workers: return map(self.ds.take, batches)
         self.passes += 1                       # for samplers that don't count their epochs
-        seed = mixed_seed(self.worker_seed, getattr(self.batches, 'epoch', self.passes))
-        return from_workers(self.ds, batches, self.collate_fn, self.num_workers, seed, **self.kwargs)
+        items = SeededItems(self.ds, mixed_seed(self.worker_seed, getattr(self.batches, 'epoch', self.passes)))
+        batches = places_in(batches, start)
+        if self.num_workers: return from_workers(items, batches, self.collate_fn, self.num_workers, **self.kwargs)
+        return (self._collated(items, places) for places in batches)
 
-    def _one_by_one(self, b): return self.collate_fn([self.ds[i] for i in b.tolist()])
+    def _collated(self, items, places):
+        with generators_kept(): return self.collate_fn(items.__getitems__(places))
+
+    def state_dict(self) -> dict:
+        "What the next epoch depends on: its number, and the seeds of order and items."
+        sampler = {k: getattr(self.batches, k) for k in ('seed', 'epoch') if hasattr(self.batches, k)}
+        return dict(passes=self.passes, worker_seed=self.worker_seed, sampler=sampler)
+    def load_state_dict(self, state_dict:dict):
+        "Let the next `iter` be the one that it was for the loader of `state_dict`."
+        self.passes, self.worker_seed = state_dict['passes'], state_dict['worker_seed']
+        for k, v in state_dict['sampler'].items(): setattr(self.batches, k, v)
 
 # %% ../nbs/03_minibatch_training.ipynb #18326aa6
 @torch.no_grad()

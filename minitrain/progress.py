@@ -36,6 +36,14 @@ class EpochLogger(Callback):
         self.log_epoch(self.averages())
         self._seen = False                    # an epoch in which nothing is seen has no averages
 
+    def state_dict(self) -> dict:
+        "The averages of the epoch so far, if it keeps them itself."
+        return dict(seen=self._seen, own=[stats.state_dict() for stats in self._own])
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Go on where `state_dict` was taken."
+        self._seen = state_dict['seen']
+        for stats, saved in zip(self._own, state_dict['own'], strict=True): stats.load_state_dict(saved)
+
     def averages(self) -> dict:           # {'train_loss': …, 'valid_accuracy': …}; None: nothing was seen
         "The epoch's averages so far, by name."
         res = {}
@@ -75,6 +83,7 @@ class ProgressBar(Callback):
 
     Raises: ValueError of an interval below 0 or a `smooth` outside [0,1)."""
     only_looks = True
+    transient = ('_losses', '_average', '_due', '_drawn', '_bar')
     _order = -1                               # away before others print at the end of an epoch
     def __init__(self,
                  mininterval:float=.1,        # Least seconds between two drawings: each waits for the device
@@ -158,6 +167,16 @@ class LivePlot(EpochLogger):
     def log_epoch(self, averages):
         if self._on and averages['valid_loss'] is not None:
             self.valid.append((len(self._losses), averages['valid_loss']))
+
+    def state_dict(self) -> dict:
+        "What is drawn."
+        return super().state_dict() | dict(losses=self._losses.state_dict(), valid=list(self.valid)) if self._on else {}
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Go on where `state_dict` was taken; one from where nothing is drawn changes nothing."
+        if not (state_dict and self._on): return
+        super().load_state_dict(state_dict)
+        self._losses.load_state_dict(state_dict['losses'])
+        self.valid = list(state_dict['valid'])
 
     def plot(self, ax=None):          # Axes to draw on; new ones where None
         "Draw the losses so far, and return the axes."

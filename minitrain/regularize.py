@@ -100,20 +100,22 @@ class Mixup(Callback):
 
     Raises: ValueError of an α below 0, TypeError of inputs that are no tensor."""
     _order = -70                          # when the inputs are on the device and transformed
+    transient = ('lam', 'other')
     counted_as = "of mixtures, against the first item's target"      # what metrics of training say
     def __init__(self, alpha:float=.2,    # λ is drawn from Beta(α, α), one a batch; 0: off
                  seed:int|None=None):     # Of λ and of who is mixed with whom; drawn from PyTorch's generator where None
         if not alpha >= 0: raise ValueError(f'alpha {alpha!r}: give a number from 0 up')
         if seed is None: seed = int(torch.randint(2**62, ())) if alpha else 0
-        self.alpha, self.rng, self.lam = alpha, np.random.default_rng(check_whole('seed', seed, 0)), 1.
+        self.alpha, self.seed, self.lam = alpha, check_whole('seed', seed, 0), 1.
 
     def begin_batch(self):
         self.lam = 1.
         if not (self.in_train and self.alpha): return
         if not isinstance(self.xb, Tensor):
             raise TypeError(f'inputs are a {type(self.xb).__name__}: mixup wants one tensor')
-        self.lam = self.rng.beta(self.alpha, self.alpha)
-        self.other = torch.from_numpy(self.rng.permutation(len(self.xb))).to(self.xb.device)
+        rng = np.random.Generator(np.random.Philox(key=self.run.seed_at(self.seed)))
+        self.lam = rng.beta(self.alpha, self.alpha)
+        self.other = torch.from_numpy(rng.permutation(len(self.xb))).to(self.xb.device)
         self.run.xb = self.lam*self.xb + (1 - self.lam)*self.xb[self.other]
 
     def after_loss(self):
@@ -122,11 +124,11 @@ class Mixup(Callback):
         self.run.loss = self.lam*self.loss + (1 - self.lam)*others
 
     def state_dict(self) -> dict:
-        "Where the random numbers stand."
-        return {'rng': self.rng.bit_generator.state}
+        "The seed: all else is a function of it and of the batch."
+        return dict(seed=self.seed)
     def load_state_dict(self, state_dict:dict):
         "Go on where `state_dict` was taken."
-        self.rng.bit_generator.state = state_dict['rng']
+        self.seed = state_dict['seed']
 
 # %% ../nbs/09_regularize.ipynb #11bc3cdd
 class _Any(nn.Module):
@@ -193,11 +195,15 @@ class _Average(Callback):
         return 0 if self._avg is None else int(self._avg.n_averaged)
 
     def state_dict(self) -> dict:
-        "The average so far, and the number of weights in it; empty before the first fit."
-        return {} if self._avg is None else self._avg.state_dict()
-    def load_state_dict(self, state_dict:dict):
+        "The average so far, and the batches for its statistics; empty before the first fit."
+        if self._avg is None: return {}
+        return dict(average=self._avg.state_dict(), kept=[xb for xb, in self.kept], learning=list(self._learning), noted=dict(self.noted))
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
         "Go on where `state_dict` was taken; an empty one changes nothing."
-        if state_dict: self._avg.load_state_dict(state_dict)
+        if not state_dict: return
+        self._avg.load_state_dict(state_dict['average'])
+        self._learning, self.noted = list(state_dict['learning']), dict(state_dict['noted'])
+        self.kept = deque([(xb,) for xb in state_dict['kept']], getattr(self.kept, 'maxlen', self.batches))
 
 def _lerp(decay, averages, params, n): get_ema_multi_avg_fn(decay)(averages, params, n)
 
@@ -228,6 +234,14 @@ class SWA(_Average):
     def begin_fit(self):
         super().begin_fit()
         self._steps = 0
+    def state_dict(self) -> dict:
+        "As `EMA`'s, and the steps since `start`."
+        state = super().state_dict()
+        return state | dict(steps=self._steps) if state else state
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Go on where `state_dict` was taken; an empty one changes nothing."
+        super().load_state_dict(state_dict)
+        self._steps = state_dict.get('steps', self._steps)
     def _wanted(self):
         if self.n_epochs < self.start*self.epochs: return False
         self._steps += 1
@@ -257,3 +271,10 @@ class AttributeScheduler(Callback):
         if not self.in_train: return
         value = self.sched_func(self.n_epochs/self.epochs)
         for o in self.objs: setattr(o, self.attr, value)
+
+    def state_dict(self) -> dict:
+        "What the attribute is."
+        return dict(values=[getattr(o, self.attr) for o in self.objs])
+    def load_state_dict(self, state_dict:dict):
+        "Set it so."
+        for o, value in zip(self.objs, state_dict['values'], strict=True): setattr(o, self.attr, value)

@@ -45,11 +45,29 @@ def test_noise_of_workers_with_a_sampler_of_pytorch():
     a, again, other = noise(1), noise(1), noise(2)
     assert a == again and a[0] != a[1] and a != other
 
+class Told(Noisy):
+    offset = 0
+    def __getitem__(self, i): return torch.tensor([float(i + self.offset)]), torch.tensor(i)
+
+def add_7(worker): torch.utils.data.get_worker_info().dataset.ds.offset = 7
+
 def test_options_reach_the_workers():
-    seen = list(DataLoader(Noisy(), 4, num_workers=1, worker_init_fn=seed_7, timeout=1000))
-    torch.manual_seed(7)
-    assert torch.equal(seen[0][0], torch.stack([torch.tensor([i + torch.rand(()).item()]) for i in range(4)]))
+    seen = list(DataLoader(Told(), 4, num_workers=1, worker_init_fn=add_7, timeout=1000))
+    assert seen[0][0].flatten().tolist() == [7., 8., 9., 10.]
     train, valid = get_dls(Noisy(), Noisy(), 4, num_workers=1, timeout=1000)
     assert (len(list(train)), len(list(valid))) == (3, 2)
 
-def seed_7(worker): torch.manual_seed(7)
+def drawn(workers, start=0, **kw):
+    dl = DataLoader(Noisy(), 5, shuffle=True, seed=3, num_workers=workers, **kw)
+    dl.set_epoch(2)
+    return torch.cat([xb for xb, _ in dl.iter_from(start)]).flatten()
+
+@pytest.mark.parametrize('start', (0, 1, 2))
+def test_what_an_item_draws_depends_on_its_place_alone(start):
+    "Not on the number of workers, nor on where the epoch was begun; and a loader that is told the state of another goes on as that one"
+    whole, state = drawn(0), torch.get_rng_state()
+    assert whole.unique().numel() == 12 and torch.equal(state, torch.get_rng_state())
+    for workers in (0, 1, 2): assert torch.equal(drawn(workers, start), whole[5*start:])
+    a, b = DataLoader(Noisy(), 5, shuffle=True), DataLoader(Noisy(), 5, shuffle=True)
+    list(a); b.load_state_dict(a.state_dict())
+    assert same(list(a)[start:], b.iter_from(start))

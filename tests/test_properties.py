@@ -7,6 +7,7 @@ import numpy as np
 import pytest, torch, torch.nn.functional as F
 from torch import nn
 import minitrain.all as everything
+from minitrain.fetching import mixed_seed
 from minitrain.all import (SGD, Callback, GANLoss, GANModule, GANOptimizer, GANTrainer, GradientAccumulation, LR_Find, Learner, Runner,
                            TrainEvalCallback, accuracy, sched_cos, sched_lin, seeded, set_seed, synth_learner)
 
@@ -151,15 +152,30 @@ def test_six_fits_take_no_more_memory_than_two(name, tmp_path):
         alive.append(tensors_alive())
     assert alive[-1] <= alive[1], alive
 
-@pytest.mark.parametrize('name', [n for n in kinds if hasattr(kinds[n], 'state_dict')])
-def test_what_is_random_goes_on_from_fit_to_fit(name, tmp_path):
-    gan = name == 'GANTrainer'
-    run = Runner(some_of([name], tmp_path))
-    (cb,), states = run.of_kind(kinds[name]), []
+class Inputs(Callback):
+    _order = -1
+    def __init__(self): self.fits = []
+    def begin_fit(self): self.fits.append([])
+    def begin_batch(self):
+        if self.in_train: self.fits[-1].append((self.xb[0] if isinstance(self.xb, tuple) else self.xb).clone())
+
+@pytest.mark.parametrize('name', ('GANTrainer', 'Mixup', 'BatchTransformXCallback'))
+def test_what_is_random_is_new_in_each_fit_and_the_same_when_it_is_told_the_batch(name, tmp_path):
+    gan, runs = name == 'GANTrainer', []
     for _ in range(2):
-        run.fit(1, learner(gan=gan))
-        states.append({k: v.tolist() if isinstance(v, torch.Tensor) else str(v) for k, v in cb.state_dict().items() if k in ('rng', 'generator')})
-    assert all(states[0][k] != states[1][k] for k in states[0])
+        cbs = some_of([name], tmp_path)
+        if name == 'BatchTransformXCallback': cbs[0].tfm = everything.RandomShift(2, seed=1)
+        runs.append(Runner([*cbs, Inputs()]))
+        for _ in range(2):
+            learn = learner(gan=gan)
+            learn.data.train_dl = [(x.view(-1, 1, 4, 5) if name == 'BatchTransformXCallback' else x, y) for x, y in learn.data.train_dl]*2
+            learn.data.valid_dl = None
+            if not gan: learn.model = nn.Sequential(nn.Flatten(), nn.Linear(20, 4)); learn.opt = SGD(learn.model.parameters(), .1)
+            runs[-1].fit(1, learn)
+    (first, second), again = runs[0].inputs.fits, runs[1].inputs.fits
+    if not gan: assert same(first, again[0])                # of a GAN they depend on its nets too
+    n = len(first)//2
+    assert not any(map(torch.equal, first, second)) and not any(map(torch.equal, first[:n], first[n:]))
 
 class Skip(Callback):
     _order = -50
@@ -226,7 +242,7 @@ def test_a_single_batch_changes_neither_weights_nor_gradients(name, tmp_path):
 # Pairs and triples beside a loop by hand, in the documented order.
 def by_hand(learn, parts, epochs=2):
     "mixup · loss + penalty · weights of the window · mean · clip · decay · step · average"
-    accum, opt, gen = (3 if 'GradientAccumulation' in parts else 1), learn.opt, np.random.default_rng(3)
+    accum, opt = (3 if 'GradientAccumulation' in parts else 1), learn.opt
     model, iters = learn.model, len(learn.data.train_dl)
     act = {}
     handle = model[0].register_forward_hook(lambda m, i, o: act.update(h=o))
@@ -239,6 +255,7 @@ def by_hand(learn, parts, epochs=2):
                 for g in opt.param_groups: g['lr'] = sched_cos(.5, .1)((epoch + b/iters)/epochs)
             other = None
             if 'Mixup' in parts:
+                gen = np.random.Generator(np.random.Philox(key=mixed_seed(3, 1, epoch, b, True)))
                 lam = gen.beta(.2, .2); other = torch.from_numpy(gen.permutation(len(xb)))
                 xb = lam*xb + (1 - lam)*xb[other]
             pred = model(xb)
