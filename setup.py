@@ -31,7 +31,7 @@ setup(
     cmdclass=dict(build_py=BuildWithLedger),
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
-    extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'lab', 'tensorboard')},
+    extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'lab', 'onnx', 'tensorboard')},
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
     package_data={cfg['lib_path']: ['py.typed']},

@@ -22,11 +22,12 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback',
            'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model',
            'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation',
-           'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization',
+           'GradientClipping', 'Interrupt', 'Quantity', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization',
            'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss',
            'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss',
            'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'in_notebook', 'CSVLogger',
-           'JSONLogger', 'TensorBoardCallback', 'TensorBoardLogger', 'Images', 'LengthSampler', 'Sequences', 'Table',
+           'JSONLogger', 'TensorBoardCallback', 'TensorBoardLogger', 'CheckpointError', 'export_model', 'load_weights',
+           'read_file', 'save_weights', 'write_file', 'Checkpoint', 'Images', 'LengthSampler', 'Sequences', 'Table',
            'Words', 'image_folder', 'pad']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
@@ -66,7 +67,7 @@ from .convnet import (BatchTransformXCallback, DeviceCallback, GeneralRelu, Rand
                                best_device, cnn_99, conv_layer, get_cnn_model, init_cnn_, mnist_view,
                                view_tfm)
 from .control import (HIGHER, LOWER, EarlyStopping, GradientAccumulation, GradientClipping,
-                               Interrupt, ValidateLast)
+                               Interrupt, Quantity, ValidateLast)
 from .regularize import (EMA, SWA, ActivationRegularization, AttributeScheduler, Mixup, WeightDecay,
                                   activation_penalty)
 from .precision import MixedPrecision
@@ -74,6 +75,8 @@ from .gan import (TURNS, GANLoss, GANModule, GANOptimizer, GANTrainer, call_froz
                            frozen, generator_loss)
 from .progress import EpochLogger, EpochTable, LivePlot, ProgressBar, ProgressCallback, in_notebook
 from .loggers import CSVLogger, JSONLogger, TensorBoardCallback, TensorBoardLogger
+from .saving import CheckpointError, export_model, load_weights, read_file, save_weights, write_file
+from .checkpoint import Checkpoint
 from .files import Images, LengthSampler, Sequences, Table, Words, image_folder, pad
 
 # %% ../nbs/99_all.ipynb #e796eae6
@@ -97,10 +100,11 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary',
          'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device',
          'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER',
-         'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'ValidateLast', 'EMA',
-         'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay',
+         'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'Quantity', 'ValidateLast',
+         'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay',
          'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer',
          'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable',
          'LivePlot', 'ProgressBar', 'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger',
-         'TensorBoardCallback', 'TensorBoardLogger', 'Images', 'LengthSampler', 'Sequences', 'Table', 'Words',
-         'image_folder', 'pad']
+         'TensorBoardCallback', 'TensorBoardLogger', 'CheckpointError', 'export_model', 'load_weights',
+         'read_file', 'save_weights', 'write_file', 'Checkpoint', 'Images', 'LengthSampler', 'Sequences',
+         'Table', 'Words', 'image_folder', 'pad']

@@ -64,7 +64,7 @@ class JSONLogger(EpochLogger):
 
     def state_dict(self) -> dict:
         "Where the file ends."
-        return super().state_dict() | dict(at=self._file.tell())
+        return super().state_dict() | dict(at=self._at if self._file is None else self._file.tell())
     def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
         "Let the file end where it did, unless another fit has written to it since."
         super().load_state_dict(state_dict)
@@ -89,6 +89,7 @@ class JSONLogger(EpochLogger):
         if error is self._outer: error = None # the fit began while that one was being handled
         ended = 'completed' if self.n_epochs >= self.epochs else 'stopped'
         if error is not None: ended, error = 'exception', repr(error)
+        self._at = self._file.tell()          # a fit that is finished may say so again
         try: self._write('after_fit', n_iter=self.n_iter, n_epochs=self.n_epochs, ended=ended, error=error)
         finally:
             self._file.close()
@@ -127,7 +128,7 @@ class CSVLogger(EpochLogger):
 
     def state_dict(self) -> dict:
         "Where the file ends."
-        return super().state_dict() | dict(at=self._file.tell())
+        return super().state_dict() | dict(at=self._at if self._file is None else self._file.tell())
     def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
         "Let the file end where it did, unless another fit has written to it since."
         super().load_state_dict(state_dict)
@@ -139,7 +140,9 @@ class CSVLogger(EpochLogger):
         _put_line(self._file, _csv_row([self.epoch, self.n_iter, *averages.values(), seconds]))
 
     def after_fit(self):
-        if self._file is not None: self._file.close()
+        if self._file is None: return
+        self._at = self._file.tell()
+        self._file.close()
         self._file = None
 
 # %% ../nbs/12a_loggers.ipynb #67e69b23

@@ -1,0 +1,219 @@
+"""A fit that is cut off and goes on ends with the bits of one that was left alone, whatever takes part in it.
+
+Every exported callback is tried without being named; what one needs to be made is in test_properties.py.
+"""
+import itertools, json, os, random, signal, subprocess, sys, warnings
+import numpy as np
+import pytest, torch, torch.nn.functional as F
+from torch import nn
+from torch.utils.data import BatchSampler, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader as TorchLoader
+from minitrain.all import (EMA, SGD, SWA, AvgStatsCallback, BatchTransformXCallback, Callback, Checkpoint, DataBunch, EarlyStopping, EpochMetric,
+                           GradientAccumulation, GradientClipping, Interrupt, Learner, MixedPrecision, Mixup, ParamScheduler, Recorder, Runner,
+                           accuracy, sched_cos, seeded, synth_learner)
+from minitrain.minibatch import DataLoader, Dataset, get_dls
+from test_properties import StopPass, Skip, kinds, learner as small, ordinary, quiet, same, some_of, state
+
+class Kill(Callback):
+    "As a process that ends: nobody is told"
+    only_looks, _order = True, 20_000
+    def __init__(self, at, event='after_batch'): self.at, self.event, self.count = at, event, 0
+    def _die(self, event):
+        if event != self.event or (event == 'after_batch' and not self.in_train): return
+        self.count += 1
+        if self.count == self.at: raise SystemExit('killed')
+    def after_batch(self): self._die('after_batch')
+    def begin_validate(self): self._die('begin_validate')
+    def after_epoch(self): self._die('after_epoch')
+
+def run_of(make, folder, seed, kill=None, every=1, epochs=3, **kw):
+    "Learner and Runner after a fit, which was killed or not; `make()` → a learner and its callbacks"
+    with seeded(seed), warnings.catch_warnings():
+        warnings.simplefilter('error')
+        learn, cbs = make()
+        run = Runner([*cbs, Checkpoint(folder, every, resume=True, log=quiet, **kw), *([kill] if kill else [])])
+        try: run.fit(epochs, learn)
+        except SystemExit: pass
+        run.drawn = torch.rand(3), np.random.rand(), random.random()
+    return learn, run
+
+def traces(run):
+    "What callbacks show: numbers and lines"
+    shown = {}
+    for cb in run.cbs:
+        for k in ('history', 'losses', 'norms', 'values', 'best', 'valid_losses', 'lrs', 'steps', 'n_averaged', 'skipped', 'batches', 'best_epoch'):
+            v = getattr(cb, k, None)
+            if k == 'history': v = [{n: x for n, x in row.items() if n != 'seconds'} for row in v or ()]
+            if v is not None: shown[type(cb).__name__, k] = v if not isinstance(v, torch.Tensor) else v.tolist()
+    return shown
+
+def agree(a, b, what):
+    (learn, run), (other, again) = a, b
+    assert same(state(learn), state(other)), what
+    assert repr(learn.opt.state_dict()) == repr(other.opt.state_dict()), what
+    assert repr(traces(run)) == repr(traces(again)), (what, traces(run), traces(again))
+    assert str(run.drawn) == str(again.drawn), what
+
+def killed_everywhere(make, tmp, points=None, **kw):
+    whole = run_of(make, tmp/'whole', 0, **kw)
+    with_none = run_of(lambda: make(), tmp/'w2', 0, **kw)
+    agree(whole, with_none, 'twice')
+    n = whole[1].n_iter
+    points = points or [('after_batch', i) for i in range(1, n + 1)] + [('begin_validate', 2), ('after_epoch', 1), ('after_epoch', 2)]
+    for event, at in points:
+        folder = tmp/f'{event}{at}'
+        run_of(make, folder, 0, Kill(at, event), **kw)
+        agree(whole, run_of(make, folder, 7, **kw), (event, at))
+    return len(points)
+
+@pytest.mark.parametrize('name', [n for n in kinds if n not in ('Checkpoint', 'LR_Find')])
+def test_each_callback_goes_on(name, tmp_path):
+    "Also the pair with accumulation, where a gradient waits for the next batch's"
+    gan = name == 'GANTrainer'
+    for i, more in enumerate(([], ['GradientAccumulation'])):
+        def make(): return small(gan=gan), some_of([name, 'Recorder', *more], tmp_path/f'{random.random()}')
+        killed_everywhere(make, tmp_path/str(i), [('after_batch', 1), ('after_batch', 7), ('after_batch', 9), ('after_batch', 14), ('begin_validate', 2), ('after_epoch', 2)])
+
+def everything():
+    net = nn.Sequential(nn.Linear(20, 8), nn.BatchNorm1d(8), nn.Dropout(.2), nn.ReLU(), nn.Linear(8, 4))
+    learn = Learner(net, torch.optim.Adam(net.parameters(), .01), F.cross_entropy, small(100, 16).data)
+    cbs = [AvgStatsCallback([accuracy, EpochMetric(accuracy)], quiet), Recorder(), Mixup(.4), GradientAccumulation(2), GradientClipping(.5), EMA(.9, validate=True),
+           SWA(.3), ParamScheduler('lr', sched_cos(.01, .001)), MixedPrecision(torch.bfloat16), BatchTransformXCallback(Twist(), train_only=True),
+           EarlyStopping(patience=2, log=quiet)]
+    return learn, cbs
+
+class Twist: # draws from a generator of its own, and from the global one
+    def __init__(self): self.generator = torch.Generator().manual_seed(int(torch.randint(2**40, ())))
+    def __call__(self, xb): return xb + .1*torch.randn(xb.shape, generator=self.generator) + .1*torch.randn(xb.shape)
+    def state_dict(self): return dict(generator=self.generator.get_state())
+    def load_state_dict(self, state): self.generator.set_state(state['generator'])
+
+def test_everything_at_once_is_killed_after_every_batch(tmp_path):
+    killed_everywhere(everything, tmp_path, every=1, epochs=4)
+
+@pytest.mark.parametrize('every', (3, 5, None))
+def test_what_was_done_since_the_last_save_is_done_again(every, tmp_path):
+    killed_everywhere(everything, tmp_path, [('after_batch', 5), ('after_batch', 13), ('begin_validate', 2)], every=every)
+    assert len([*(tmp_path/'whole').glob('*.safetensors')]) == 2
+
+class Noisy(torch.utils.data.Dataset): # draws where it is fetched
+    def __init__(self): self.ds = small(60, 16).data.train_ds
+    def __len__(self): return 60
+    def __getitem__(self, i): return self.ds.x[i] + .1*torch.randn(20) + .1*random.random() + .1*np.random.rand(), self.ds.y[i]
+
+loaders = dict(
+    items=lambda: get_dls(Noisy(), Noisy(), 16), workers=lambda: get_dls(Noisy(), Noisy(), 16, num_workers=2),
+    theirs=lambda: (TorchLoader(Noisy(), 16, shuffle=True), TorchLoader(Noisy(), 16)),
+    their_generator=lambda: (TorchLoader(Noisy(), 16, shuffle=True, generator=torch.Generator().manual_seed(int(torch.randint(99, ())))), None),
+    their_workers=lambda: (TorchLoader(Noisy(), 16, shuffle=True, num_workers=1), None),
+    their_sampler=lambda: (DataLoader(Noisy(), 16, sampler=RandomSampler(Noisy())), None),
+    their_batches=lambda: (DataLoader(TensorDataset(*small(60, 16).data.train_ds[:60]), sampler=BatchSampler(RandomSampler(range(60)), 16, False)), None))
+@pytest.mark.parametrize('kind', loaders)
+def test_loaders_of_all_kinds(kind, tmp_path):
+    def make():
+        learn = small()
+        learn.data = DataBunch(*loaders[kind]())
+        return learn, [Recorder(), AvgStatsCallback(accuracy, quiet)]
+    few = [('after_batch', 1), ('after_batch', 6), ('after_batch', 8)] if 'workers' in kind else None
+    killed_everywhere(make, tmp_path, few, epochs=3)
+
+@pytest.mark.parametrize('way', (Skip, StopPass))
+def test_passes_that_others_cut_short(way, tmp_path):
+    def make(): return small(), [Recorder(), AvgStatsCallback(accuracy, quiet), GradientAccumulation(3), way()]
+    killed_everywhere(make, tmp_path)
+
+class CtrlC(Callback):
+    only_looks = True
+    def __init__(self, at, valid=False): self.at, self.valid = at, valid
+    def after_pred(self):
+        if self.in_train != self.valid and self.n_iter == self.at: os.kill(os.getpid(), signal.SIGINT)
+
+@pytest.mark.parametrize('valid', (False, True), ids=('training', 'validation'))
+def test_ctrl_c_saves_where_it_is(valid, tmp_path):
+    def make(): return everything()[0], [*everything()[1], Interrupt()]
+    whole = run_of(make, tmp_path/'whole', 0, every=1000)
+    for at in (7, 14) if valid else (3, 7, 9, 16):
+        (learn, cbs) = (None, None)
+        with seeded(0):
+            learn, cbs = make()
+            run = Runner([*cbs, CtrlC(at, valid), Checkpoint(tmp_path/str(at), 1000, resume=True, log=quiet)])
+            run.fit(3, learn)
+        assert run.n_iter == (at if valid else at + 1) and run.interrupt.caught
+        agree(whole, run_of(make, tmp_path/str(at), 7, every=1000), at)
+
+def test_a_second_fit_and_a_finished_one(tmp_path):
+    "A script of two fits that is run again does nothing that was done"
+    def script(folder, kill=None, seed=0):
+        with seeded(seed):
+            learn, cbs = everything()
+            said = []
+            run = Runner([*cbs, Checkpoint(folder, 1, resume=True, log=said.append), *([kill] if kill else [])])
+            try: run.fit(2, learn); run.fit(3, learn)
+            except SystemExit: pass
+            run.drawn = 0
+        return (learn, run), said
+    whole, _ = script(tmp_path/'whole')
+    for at in (3, 17, 30):
+        script(tmp_path/str(at), Kill(at))
+        again, said = script(tmp_path/str(at), seed=5)
+        agree(whole, again, at)
+        assert len(said) == (1 if at == 3 else 2) and ('fit is finished' in said[0]) == (at > 14), said
+    again, said = script(tmp_path/'whole', seed=6)
+    agree(whole, again, 'done')
+    assert [line.endswith('the fit is finished') for line in said] == [True, True]
+
+def script_of(folder, kill):
+    learn, run = run_of(everything, folder, 3, Kill(kill) if kill else None)
+    print(json.dumps([[p.double().sum().item() for p in state(learn)], run.recorder.losses, run.avg_stats.history[-1]['valid_accuracy']]))
+
+def test_in_a_new_process(tmp_path):
+    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=os.path.dirname(__file__))
+    def process(folder, kill=0):
+        code = f'import sys; from pathlib import Path; from test_checkpoint import script_of; script_of(Path({str(folder)!r}), {kill})'
+        return json.loads(subprocess.run([sys.executable, '-c', code], env=env, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    whole = process(tmp_path/'a')
+    killed = process(tmp_path/'b', 9)
+    assert len(killed[1]) == 9 and process(tmp_path/'b') == whole
+
+def test_what_does_not_fit_is_refused_by_name_and_nothing_is_changed(tmp_path):
+    run_of(lambda: (small(), [Recorder(), Mixup(.4)]), tmp_path, 0, Kill(4))
+    def other(**kw):
+        learn = small()
+        for k, v in kw.get('learn', {}).items(): setattr(learn, k, v)
+        return learn, kw.get('cbs', [Recorder(), Mixup(.4)])
+    net = nn.Linear(20, 4)
+    cases = {"lacks it": dict(cbs=[Recorder()]), "the saved run lacks the callback 'gradient_clipping'": dict(cbs=[Recorder(), Mixup(.4), GradientClipping(1.)]),
+             'is another net: it lacks weight, bias; it has beyond': dict(learn=dict(model=net, opt=SGD(net.parameters(), .1))),
+             'training has 13 batches of 100 items, and had 7 of 100': dict(learn=dict(data=small(100, 8).data)),
+             'the optimiser is a Adam': dict(learn=dict(opt=torch.optim.Adam(small().model.parameters(), .1)))}
+    for why, case in cases.items():
+        learn, cbs = other(**case)
+        if 'opt' in case.get('learn', {}) and why.startswith('the opt'): learn.opt = torch.optim.Adam(learn.model.parameters(), .1)
+        before = state(learn)
+        with pytest.raises(ValueError, match=why): Runner([*cbs, Checkpoint(tmp_path, resume=True)]).fit(3, learn)
+        assert same(before, state(learn))
+    with pytest.raises(ValueError, match='give resume=True to go on'): Runner([Recorder(), Mixup(.4), Checkpoint(tmp_path)]).fit(3, small())
+    with pytest.warns(UserWarning, match='was to last 3 epochs, and this one 5'):
+        Runner([Recorder(), Mixup(.4), Checkpoint(tmp_path, resume=True, log=quiet)]).fit(5, small())
+
+class Counts(Callback):
+    def __init__(self): self.n, self.mine = 0, []
+    def after_batch(self): self.n += 1
+
+def test_a_callback_whose_state_would_be_lost_is_named(tmp_path):
+    with pytest.warns(UserWarning, match="'counts' changes n while it trains, and has no state_dict"):
+        Runner([Counts(), Checkpoint(tmp_path/'a')]).fit(1, small())
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for fine in (type('Counts', (Counts,), dict(transient=('n',))), type('Counts', (Counts,), dict(state_dict=lambda self: dict(n=self.n), load_state_dict=lambda self, s: None))):
+            Runner([fine(), Checkpoint(tmp_path/fine.__name__/str(id(fine)))]).fit(1, small())
+
+def test_the_best_is_kept_beside(tmp_path):
+    learn, values = small(), iter([3., 1., 2.])
+    kept = []
+    class Keep(Callback):
+        def after_epoch(self): kept.append(state(self.learn))
+    run = Runner([Keep(), Checkpoint(tmp_path, best=lambda run: next(values))]); run.fit(3, learn)
+    from minitrain.all import load_weights
+    assert same(state(Learner(load_weights(small().model, tmp_path/'1-best.safetensors'), None, None, None)), kept[1])
+    assert (run.checkpoint.best, run.checkpoint.best_epoch) == (1., 1)
