@@ -83,6 +83,8 @@ class Callback(ReadsRunner):
     "Base of callbacks: the runner's state can be read on `self` and set on `self.run`."
     _order = 0                            # smaller goes first; equal ones as they were added
     _orders = {}                          # {event: order}, where it differs from `_order`
+    only_looks = False                    # does it leave the training as it is?
+    transient = ()                        # names of attributes that may begin anew where a fit goes on (13)
     not_with = {}                         # {a class, a name, or a function of the other callback: why they can't work together}
     def set_runner(self, run): self.run = run
 

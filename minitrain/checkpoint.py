@@ -6,7 +6,7 @@
 __all__ = ['Checkpoint']
 
 # %% ../nbs/13_checkpoint.ipynb #13c00004
-import random, re, warnings
+import copy, random, re, warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,7 +100,7 @@ class _Folder():
 
 # %% ../nbs/13_checkpoint.ipynb #13c00011
 def _takes_part(cb) -> bool: return not getattr(cb, 'only_looks', False)
-def _can_save(cb) -> bool: return all(callable(getattr(cb, k, None)) for k in ('state_dict', 'load_state_dict'))
+def _can_save(cb) -> bool: return all(callable(getattr(type(cb), k, None)) for k in ('state_dict', 'load_state_dict'))
 def _device_of(model): return next((t.device for t in (*model.parameters(), *model.buffers())), torch.device('cpu'))
 def _sizes(data) -> dict:
     parts = dict(training=data.train_dl, validation=data.valid_dl)
@@ -206,22 +206,25 @@ class Checkpoint(Callback):
     def _go_on(self, files):
         run = self.run
         file, state = self._newest(files)
-        if said := _differences(run, state): raise ValueError(f'{file} is not of this run: {"; ".join(said)}')
-        if state['epochs'] != run.epochs:
-            warnings.warn(f'the saved run was to last {state["epochs"]} epochs, and this one {run.epochs}: schedules are of {run.epochs}', stacklevel=2)
-        epoch, batch = state['start']
-        if state['finished'] and epoch < run.epochs: epoch = state['epochs']
-        before = _run_state(run, (0, 0), self._origin)
+        try: said, (epoch, batch), epochs = _differences(run, state), state['start'], state['epochs']
+        except (KeyError, TypeError, ValueError, AttributeError) as e: raise CheckpointError(f'{file} has not the parts of a checkpoint: {e!r}') from e
+        if said: raise ValueError(f'{file} is not of this run: {"; ".join(said)}')
+        if epochs != run.epochs:
+            warnings.warn(f'the saved run was to last {epochs} epochs, and this one {run.epochs}: schedules are of {run.epochs}', stacklevel=2)
+        before = copy.deepcopy(_run_state(run, (0, 0), self._origin))
         try:
             run.place((min(epoch, run.epochs), batch), told=True, then=self._there if batch else None)
-            _put(run, state)
+            self._put(state, state['loaders'][0], state['generators'])
         except Exception as e:
-            _put(run, before)
-            raise ValueError(f'{file} can not be put back, and nothing of it was: {e!r}') from e
-        _set_loader(self.data.train_dl, state['loaders'][0])
-        _set_generators(state['generators'])
+            self._put(before, before['loaders'][0], before['generators'])
+            raise CheckpointError(f'{file} can not be put back, and nothing of it was: {e!r}') from e
         self._from = state if batch else None
         self.log(f'{file}: the fit is finished' if epoch >= run.epochs else f'goes on in epoch {epoch + 1} of {run.epochs}, after batch {batch} ({file})')
+
+    def _put(self, state, loader, generators):
+        _put(self.run, state)
+        _set_loader(self.data.train_dl, loader)
+        _set_generators(generators)
 
     def begin_epoch(self):
         if self._from:                     # the loader takes the order that it had
@@ -272,8 +275,9 @@ class Checkpoint(Callback):
     def _warn_of_changes(self):
         if not self.n_iter: return
         for cb in self.run.cbs:
-            before, now = self._watched.pop(name_of(cb), {}), _marks(cb)
-            changed = [k for k in now if before and before.get(k, now) != now[k]]
+            if (before := self._watched.pop(name_of(cb), None)) is None: continue
+            now = _marks(cb)
+            changed = [k for k in now if before.get(k, now) != now[k]]
             if changed: warnings.warn(f'{name_of(cb)!r} changes {", ".join(changed)} while it trains, and has no state_dict: in a fit that goes on these '
                                       'begin anew. Give it state_dict and load_state_dict, or name them in `transient`', stacklevel=2)
 

@@ -2,7 +2,7 @@
 
 Every exported callback is tried without being named; what one needs to be made is in test_properties.py.
 """
-import itertools, json, os, random, signal, subprocess, sys, warnings
+import json, os, random, signal, subprocess, sys, warnings
 import numpy as np
 import pytest, torch, torch.nn.functional as F
 from torch import nn
@@ -10,9 +10,9 @@ from torch.utils.data import BatchSampler, RandomSampler, TensorDataset
 from torch.utils.data import DataLoader as TorchLoader
 from minitrain.all import (EMA, SGD, SWA, AvgStatsCallback, BatchTransformXCallback, Callback, Checkpoint, DataBunch, EarlyStopping, EpochMetric,
                            GradientAccumulation, GradientClipping, Interrupt, Learner, MixedPrecision, Mixup, ParamScheduler, Recorder, Runner,
-                           accuracy, sched_cos, seeded, synth_learner)
-from minitrain.minibatch import DataLoader, Dataset, get_dls
-from test_properties import StopPass, Skip, kinds, learner as small, ordinary, quiet, same, some_of, state
+                           accuracy, sched_cos, seeded)
+from minitrain.minibatch import DataLoader, get_dls
+from test_properties import StopPass, Skip, kinds, learner as small, quiet, same, some_of, state
 
 class Kill(Callback):
     "As a process that ends: nobody is told"
