@@ -4,7 +4,7 @@
     python tests/run_all.py --changed            fresh, pyflakes, and the notebooks that differ from the last commit:
                                                  what make check runs
 """
-import argparse, filecmp, json, multiprocessing, os, re, shutil, subprocess, sys, tempfile, time
+import argparse, filecmp, gc, json, multiprocessing, os, re, shutil, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -23,8 +23,9 @@ def command(*cmd, cwd=root, limit=5000, **more):
         return False, f'over {limit} s\n' + ''.join((o or b'').decode(errors='replace') for o in (e.stdout, e.stderr))
     return done.returncode == 0, done.stdout + done.stderr
 
-# Every notebook has a process of its own, forked from one that has imported what they all need: 2 s less for each
-heavy = ['torch', 'matplotlib.pyplot', 'execnb.shell', 'nbdev.test']
+# Every notebook and every file of tests has a process of its own, forked from one that has imported what most of them
+# need: 2 s less for each, and 2 more where an optimiser of PyTorch's is made (it imports torch._dynamo) and draws are judged
+heavy = ['torch', 'torch._dynamo', 'scipy.stats', 'matplotlib.pyplot', 'execnb.shell', 'nbdev.test', 'pytest']
 processes = multiprocessing.get_context('spawn' if os.name == 'nt' else 'forkserver')
 def own_process(f, *args, limit=5000, **more):
     "Call it in a process of its own; whether it went well, and what it printed"
@@ -44,6 +45,7 @@ def quietly(said, well, method, more, f, *args):
     with open(said, 'w') as out:
         for fd in (1, 2): os.dup2(out.fileno(), fd)
     os.chdir(root)
+    gc.freeze()                    # what was imported is not looked through again by every collection
     if f(*args): well.touch()
 
 def report(name, result, text, seconds):
@@ -102,11 +104,15 @@ def run_module(nb, flags):
     import run_modules
     return run_modules.run(nb, flags.split())
 
+def run_pytest(path, xml, folder): # the folder is for tmp_path
+    import pytest
+    return pytest.main(['-q', '-p', 'no:cacheprovider', '-rs', f'--junitxml={xml}', f'--basetemp={folder}', str(path)]) == 0
+
 def as_tests(path):
     "A file of tests/, counted from pytest's own report"
     with tempfile.TemporaryDirectory() as tmp:
         xml = Path(tmp)/'report.xml'
-        ok, text = command(sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-rs', f'--junitxml={xml}', path)
+        ok, text = own_process(run_pytest, path, xml, Path(tmp)/'files')
         if not xml.exists(): return (0, 1, 0), text
         suite = ET.parse(xml).getroot().find('testsuite')
     total, failed, errors, skipped = (int(suite.get(k)) for k in ('tests', 'failures', 'errors', 'skipped'))
