@@ -147,17 +147,17 @@ def main():
     parser.add_argument('--changed', action='store_true')
     args = parser.parse_args()
     flags = args.flags
-    ok, _ = command(sys.executable, '-c', 'import torch, sys; sys.exit(not torch.cuda.is_available())')
-    if ok: flags += ' gpu'
     os.environ.update(env)
     if os.name != 'nt': processes.set_forkserver_preload(heavy)
     start = time.perf_counter()
-    for f in (fresh, pyflakes, *([] if args.changed else [pip_check])): report(f.__name__.replace('_', ' '), *timed(f))
     notebooks = changed() if args.changed else sorted((root/'nbs').glob('*.ipynb'))
     # the data is fetched once, before several processes want it
-    ok, text = command(sys.executable, '-c', 'from minitrain.data import get_data; get_data()')
+    ok, text = command(sys.executable, '-c', 'import torch; print("GPU"*torch.cuda.is_available(), flush=True); '
+                                             'from minitrain.data import get_data; get_data()')
+    if text.startswith('GPU'): flags += ' gpu'
     report('MNIST is at hand', ok, text, time.perf_counter() - start)
-    jobs = [(str(p.relative_to(root)), as_tests, p) for p in sorted((root/'tests').glob('test_*.py')) if not args.changed]
+    jobs = [(f.__name__.replace('_', ' '), f) for f in (fresh, pyflakes, *([] if args.changed else [pip_check]))]
+    jobs += [(str(p.relative_to(root)), as_tests, p) for p in sorted((root/'tests').glob('test_*.py')) if not args.changed]
     # the later ones take longest: first, so that no core waits for them at the end
     jobs += [(f'{f.__name__.replace("_", " ")}: {nb.name}', f, nb, flags)
              for nb in reversed(notebooks) for f in (as_notebook, as_module)]
