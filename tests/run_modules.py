@@ -5,7 +5,7 @@ Each cell has a time limit, which ends an endless loop: so long that no slow pro
 
     python tests/run_modules.py nbs/05_anneal.ipynb [--flags 'slow gpu'] [--limit 1800]
 """
-import argparse, ast, builtins, json, os, re, signal, sys, traceback
+import argparse, ast, builtins, json, multiprocessing, os, re, signal, sys, tempfile, traceback
 from pathlib import Path
 
 FLAGS = ('slow', 'gpu', 'record')
@@ -83,6 +83,25 @@ def run(path:Path, flags=(), limit:int=1800, only:str='') -> bool:
         traceback.print_exception(e)
         return False
     return True
+
+def run_beside(folder:Path, *args, **kwargs) -> tuple: # Whether it went well, and what it printed
+    "`run` with the package that lies in `folder`, in a forked process: what is imported already, such as PyTorch, need not be again."
+    with tempfile.TemporaryFile('w+', encoding='utf-8') as said:
+        process = multiprocessing.get_context('fork').Process(target=_beside, args=(folder, said.fileno(), args, kwargs))
+        process.start(); process.join()
+        said.seek(0)
+        return process.exitcode == 0, said.read()
+
+def _beside(folder, said, args, kwargs):
+    for fd in (1, 2): os.dup2(said, fd)
+    sys.stdout, sys.stderr = (open(fd, 'w', encoding='utf-8', closefd=False) for fd in (1, 2))
+    for name in [m for m in sys.modules if m.split('.')[0] == 'minitrain']: del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    import minitrain
+    if Path(minitrain.__file__).parent != Path(folder)/'minitrain': raise ImportError(f'{minitrain.__file__} is not in {folder}')
+    well = run(*args, **kwargs)
+    sys.stdout.flush(); sys.stderr.flush()
+    os._exit(not well)
 
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -5,6 +5,8 @@ import pytest
 from minitrain.lab.ledger import claim_notebooks, power, read_ledger
 
 root = Path(__file__).parent.parent
+sys.path.insert(0, str(root/'tests'))
+import run_modules
 command = str(Path(sys.executable).parent/'minitrain_claims')
 
 def run(*args, **kwargs): return subprocess.run([command, *args], capture_output=True, text=True, **kwargs)
@@ -93,6 +95,5 @@ def test_a_wrong_constant_turns_red(tmp_path, notebook, module, right, mutant, c
     text = (package/f'{module}.py').read_text(encoding='utf-8')
     assert text.count(right) == 1, f'{right} is not in {module} once: the test has to follow the code'
     (package/f'{module}.py').write_text(text.replace(right, mutant), encoding='utf-8')
-    done = subprocess.run([sys.executable, str(root/'tests'/'run_modules.py'), str(root/'nbs'/f'{notebook}.ipynb'), '--only', cell],
-                          capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(tmp_path)})
-    assert done.returncode == 1 and ('AssertionError' in done.stderr or 'ClaimError' in done.stderr), done.stderr[-2000:]
+    well, said = run_modules.run_beside(tmp_path, root/'nbs'/f'{notebook}.ipynb', only=cell)
+    assert not well and f'{notebook}.ipynb, cell ' in said and ('AssertionError' in said or 'ClaimError' in said), said[-2000:]
