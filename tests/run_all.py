@@ -90,10 +90,11 @@ def pip_check(): return command(sys.executable, '-m', 'pip', 'check')
 
 claim_free = ('01a_claims.ipynb', '01b_ledger.ipynb')          # they test claims, and make none of the ledger's
 def as_notebook(nb, flags):
-    "The claims of the ledger are checked once: on the exported modules"
-    only = {} if nb.name in claim_free else dict(MINITRAIN_ONLY='checked on the modules')
+    "The claims of the ledger are checked once: on the exported modules, where there are any"
+    only = {} if nb.name in claim_free or not exports(nb) else dict(MINITRAIN_ONLY='checked on the modules')
     return own_process(nbdev_test, nb, flags, **only)
 def as_module(nb, flags): return own_process(run_module, nb, flags)
+def exports(nb): return bool(re.search(r'"#\| (default_exp|exports?|exporti)\b', nb.read_text(encoding='utf-8')))    # else both runs would be one
 
 def nbdev_test(nb, flags):
     from nbdev.test import nbdev_test
@@ -160,7 +161,7 @@ def main():
     jobs += [(str(p.relative_to(root)), as_tests, p) for p in sorted((root/'tests').glob('test_*.py')) if not args.changed]
     # the later ones take longest: first, so that no core waits for them at the end
     jobs += [(f'{f.__name__.replace("_", " ")}: {nb.name}', f, nb, flags)
-             for nb in reversed(notebooks) for f in (as_notebook, as_module)]
+             for nb in reversed(notebooks) for f in (as_notebook, *([as_module] if exports(nb) else []))]
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         futures = {pool.submit(timed, *job): name for name, *job in jobs}
         for future in as_completed(futures):
