@@ -1,5 +1,5 @@
 "The command as a process: what it prints, saves and returns."
-import fcntl, os, pty, signal, struct, subprocess, sys, termios, time
+import fcntl, os, pty, re, signal, struct, subprocess, sys, termios, time
 from pathlib import Path
 import pytest
 
@@ -7,19 +7,23 @@ command = [str(Path(sys.executable).parent/'minitrain')]
 
 def run(*args, **kwargs): return subprocess.run([*command, *map(str, args)], capture_output=True, text=True, **kwargs)
 
-def test_prints_and_saves(tmp_path):
-    done = run('--only', '05c', '--seed', 1, cwd=tmp_path)
+def table(text): return [l for l in re.split('[\r\n]+', text) if l[:5].strip().isdigit()]
+
+@pytest.fixture(scope='module')
+def seed_1(tmp_path_factory): # the folder, and what was printed
+    tmp_path = tmp_path_factory.mktemp('seed_1')
+    return tmp_path, run('--only', '05c', '--seed', 1, cwd=tmp_path)
+
+def test_prints_and_saves(seed_1):
+    tmp_path, done = seed_1
     assert done.returncode == 0 and done.stderr == '', done.stderr       # no progress bar where there is no terminal
     assert '05c  one cycle: bs 512' in done.stdout and 'first seed 1' in done.stdout
     assert 'minitrain-results/lr.png' in done.stdout
     for name in ('lr.png', 'loss.png'): assert (tmp_path/'minitrain-results'/name).read_bytes().startswith(b'\x89PNG')
-    again = run('--only', '05c', '--seed', 1, cwd=tmp_path)
-    table = lambda text: [l for l in text.splitlines() if l[:5].strip().isdigit()]
-    assert table(again.stdout) == table(done.stdout) and len(table(done.stdout)) == 3
 
-def test_progress_bar_on_a_terminal(tmp_path):
+def test_on_a_terminal_a_progress_bar_and_the_same_table(tmp_path, seed_1):
     pid, fd = pty.fork()
-    if pid == 0: os.execv(command[0], [*command, '--only', '05c', '--out', str(tmp_path)])
+    if pid == 0: os.execv(command[0], [*command, '--only', '05c', '--seed', '1', '--out', str(tmp_path)])
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', 40, 120, 0, 0))
     seen = b''
     while True:
@@ -29,6 +33,8 @@ def test_progress_bar_on_a_terminal(tmp_path):
         seen += part
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert '/294 [' in seen.decode() and 'batch/s' in seen.decode()
+    first = table(seed_1[1].stdout)
+    assert table(seen.decode()) == first and len(first) == 3         # the seed says it all
 
 def test_help_and_wrong_arguments(tmp_path):
     assert run('--help').returncode == 0 and 'usage: minitrain' in run('--help').stdout
