@@ -104,7 +104,7 @@ def _can_save(cb) -> bool: return all(callable(getattr(type(cb), k, None)) for k
 def _device_of(model): return next((t.device for t in (*model.parameters(), *model.buffers())), torch.device('cpu'))
 def _sizes(data) -> dict:
     parts = dict(training=data.train_dl, validation=data.valid_dl)
-    return {k: None if dl is None else (len(dl), len(ds) if hasattr(ds := getattr(dl, 'dataset', None), '__len__') else None) for k, dl in parts.items()}
+    return {k: (0, None) if dl is None else (len(dl), len(ds) if hasattr(ds := getattr(dl, 'dataset', None), '__len__') else None) for k, dl in parts.items()}
 
 _COUNTS = ('n_iter', 'n_epochs', 'n_step', 'held')
 
@@ -128,8 +128,10 @@ def _differences(run, state) -> list: # Sentences
     said += [f'the saved run lacks the callback {name!r}' for name, cb in here.items() if name not in there and _takes_part(cb)]
     if why := misfit(run.model.state_dict(), state['model']): said.append(f'the saved {state["kinds"]["model"]} is another net: {why}')
     if type(run.opt).__name__ != state['kinds']['opt']: said.append(f'the optimiser is a {type(run.opt).__name__}, and was a {state["kinds"]["opt"]}')
-    for part, (was, now) in {k: (state['sizes'][k], v) for k, v in _sizes(run.data).items()}.items():
-        if was != now: said.append(f'{part} has {now and now[0]} batches of {now and now[1]} items, and had {was and was[0]} of {was and was[1]}')
+    for part, now in _sizes(run.data).items():
+        was = state['sizes'][part]
+        if was[0] != now[0] or None not in (was[1], now[1]) and was != now:      # None: how many items, nobody says
+            said.append(f'{part} has {now[0]} batches of {now[1]} items, and had {was[0]} of {was[1]}')
     return said
 
 def _put(run, state):

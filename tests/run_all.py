@@ -89,10 +89,10 @@ def pyflakes():
 def pip_check(): return command(sys.executable, '-m', 'pip', 'check')
 
 claim_free = ('01a_claims.ipynb', '01b_ledger.ipynb')          # they test claims, and make none of the ledger's
-def as_notebook(nb, flags):
+def as_notebook(nb, flags, **limit):
     "The claims of the ledger are checked once: on the exported modules, where there are any"
     only = {} if nb.name in claim_free or not exports(nb) else dict(MINITRAIN_ONLY='checked on the modules')
-    return own_process(nbdev_test, nb, flags, **only)
+    return own_process(nbdev_test, nb, flags, **limit, **only)
 def as_module(nb, flags): return own_process(run_module, nb, flags)
 def exports(nb): return bool(re.search(r'"#\| (default_exp|exports?|exporti)\b', nb.read_text(encoding='utf-8')))    # else both runs would be one
 

@@ -38,9 +38,13 @@ def _tiny(name) -> list: # µs a step over the bare loop, for each of `IDLE`
             seconds.append((time.perf_counter() - start)/len(batches)*1e6)
     return [statistics.median(a - b for a, b in zip(times[n][1:], times['bare'][1:])) for n in IDLE]
 
+def _tensors_of(data) -> list: # A file of `np.savez`
+    import numpy as np, torch
+    with np.load(data) as arrays: return [torch.from_numpy(arrays[k]) for k in arrays]
+
 def measure_one(name:str,     # One of `CONTENDERS`
                 start:float,  # When the process was started, seconds since 1970
-                data:str,     # A file of four tensors, by `torch.save`
+                data:str,     # A file of four arrays, by `np.savez`
                 tiny:bool=True) -> dict:
     """All figures of one contender, in this process, which should be a fresh one.
 
@@ -53,7 +57,7 @@ def measure_one(name:str,     # One of `CONTENDERS`
         import_module(IMPORTED[name])
         imported = time.perf_counter() - before
     from minitrain.lab.speed import Task
-    tensors = dict(zip(('x_train', 'y_train', 'x_valid', 'y_valid'), torch.load(data, weights_only=True)))
+    tensors = dict(zip(('x_train', 'y_train', 'x_valid', 'y_valid'), _tensors_of(data)))
     def timed(bs, epochs, loader):
         gc.collect()                       # what went before is not this epoch's to clear away
         fit = _maker(name)(Task(**tensors, bs=bs, epochs=epochs, loader=loader))
@@ -115,11 +119,11 @@ def measure_all(names:list,         # Of `CONTENDERS`, each installed
                 keep:Callable|None=None, # Given {name: list of what `measure_one` returns} after each turn
                ) -> tuple:          # The same of all turns, what `measure_recipes` returns
     "Each in a fresh process, one after the other, over and over."
-    import torch
+    import numpy as np
     runs = runs or {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder)/'data.pt'
-        torch.save(tensors, data)
+        data = Path(folder)/'data.npz'
+        np.savez(data, *(t.cpu().numpy() for t in tensors))
         for name in names: _bring_in(name)
         for turn in range(len(runs[names[0]]), turns):
             now = {name: _run_one(name, data, tiny) for name in names}
@@ -133,7 +137,7 @@ def measure_recipes(data:str, n:int) -> dict: # As for `measure_one`; runs → {
     import torch
     from minitrain.lab.races import RECIPES, race_all
     more = {str(aim): dict(recipe=recipe, threads=torch.get_num_threads()) for aim, recipe in RECIPES.items()}
-    return {aim: r | more[aim] for aim, r in race_all(torch.load(data, weights_only=True), n).items()}
+    return {aim: r | more[aim] for aim, r in race_all(_tensors_of(data), n).items()}
 
 # %% ../../nbs/15c_bench.ipynb #8a1bdd9c
 _titles = dict(ours='**minitrain**', by_hand='by hand', by_hand_again='by hand, again',
