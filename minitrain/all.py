@@ -15,7 +15,7 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in', 'to_device', 'AvgStats',
            'EpochMetric', 'Waiting', 'is_epoch_metric', 'is_summed', 'metric_names', 'EVENTS', 'STATE',
            'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model',
-           'size_of', 'Both', 'Pairs', 'evaluate', 'get_preds', 'predict', 'synth_learner', 'KeepNorms',
+           'size_of', 'Both', 'Pairs', 'device_of', 'evaluate', 'get_preds', 'predict', 'synth_learner', 'KeepNorms',
            'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner',
            'flat_cos', 'freeze_', 'get_model_func', 'layer_groups', 'one_cycle', 'plot_sched', 'sched_cos', 'sched_exp',
            'sched_lin', 'sched_no', 'sched_values', 'warmup', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks',
@@ -56,7 +56,7 @@ from .averages import AvgStats, EpochMetric, Waiting, is_epoch_metric, is_summed
 from .events import EVENTS, STATE
 from .callbacks import (AvgStatsCallback, Callback, DataBunch, Learner, Runner, TrainEvalCallback,
                                  get_model, size_of)
-from .learner import Both, Pairs, evaluate, get_preds, predict, synth_learner
+from .learner import Both, Pairs, device_of, evaluate, get_preds, predict, synth_learner
 from .anneal import (KeepNorms, ParamScheduler, Recorder, annealer, combine_scheds,
                               cos_1cycle_anneal, create_learner, flat_cos, freeze_, get_model_func,
                               layer_groups, one_cycle, plot_sched, sched_cos, sched_exp, sched_lin, sched_no,
@@ -93,10 +93,10 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in', 'to_device', 'AvgStats',
          'EpochMetric', 'Waiting', 'is_epoch_metric', 'is_summed', 'metric_names', 'EVENTS', 'STATE',
          'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model',
-         'size_of', 'Both', 'Pairs', 'evaluate', 'get_preds', 'predict', 'synth_learner', 'KeepNorms',
-         'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner',
-         'flat_cos', 'freeze_', 'get_model_func', 'layer_groups', 'one_cycle', 'plot_sched', 'sched_cos',
-         'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'warmup', 'LR_Find', 'lr_find',
+         'size_of', 'Both', 'Pairs', 'device_of', 'evaluate', 'get_preds', 'predict', 'synth_learner',
+         'KeepNorms', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal',
+         'create_learner', 'flat_cos', 'freeze_', 'get_model_func', 'layer_groups', 'one_cycle', 'plot_sched',
+         'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'warmup', 'LR_Find', 'lr_find',
          'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary',
          'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device',
          'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER',

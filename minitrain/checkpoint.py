@@ -18,6 +18,7 @@ from .control import Interrupt, Quantity
 from .core import check_whole, replacing
 from .events import name_of
 from .fetching import epoch_setter
+from .learner import device_of
 from .lr_find import LR_Find
 from .saving import CheckpointError, file_bytes, misfit, pack, read_file
 from .sgd import all_params
@@ -101,7 +102,6 @@ class _Folder():
 # %% ../nbs/13_checkpoint.ipynb #13c00011
 def _takes_part(cb) -> bool: return not getattr(cb, 'only_looks', False)
 def _can_save(cb) -> bool: return all(callable(getattr(type(cb), k, None)) for k in ('state_dict', 'load_state_dict'))
-def _device_of(model): return next((t.device for t in (*model.parameters(), *model.buffers())), torch.device('cpu'))
 def _sizes(data) -> dict:
     parts = dict(training=data.train_dl, validation=data.valid_dl)
     return {k: (0, None) if dl is None else (len(dl), len(ds) if hasattr(ds := getattr(dl, 'dataset', None), '__len__') else None) for k, dl in parts.items()}
@@ -196,7 +196,7 @@ class Checkpoint(Callback):
     def _newest(self, files) -> tuple: # The file and what it holds
         damaged = []
         for file in files:
-            try: state = read_file(file, 'checkpoint', _device_of(self.model))
+            try: state = read_file(file, 'checkpoint', device_of(self.model) or 'cpu')
             except CheckpointError as e: damaged.append((file, e))
             else: break
         else: raise CheckpointError(f'no checkpoint in {self.folder.path} can be read: {"; ".join(str(e) for _, e in damaged)}')
@@ -269,7 +269,7 @@ class Checkpoint(Callback):
         self._warn_of_changes()
         tensors, tree = pack(_run_state(run, start, self._origin, finished))
         later = self.background and not wait and not any(getattr(dl, 'num_workers', 0) for dl in (self.data.train_dl, self.data.valid_dl))
-        device = _device_of(run.model)
+        device = device_of(run.model) or 'cpu'
         def parts(): return file_bytes(tensors, tree, 'checkpoint', device)
         if wait: self.folder.path.mkdir(parents=True, exist_ok=True)         # fails at the start, where it has to
         self.folder.write(run.n_fit, run.n_iter, parts, best, later)

@@ -155,7 +155,7 @@ def test_tests_run_from_the_sdist(tmp_path, built):
 def test_all_extras_install_together():
     config = configparser.ConfigParser(delimiters=['=']); config.read(root/'settings.ini')
     extras = [k.removesuffix('_requirements') for k in config['DEFAULT'] if k.endswith('_requirements')]
-    assert sorted(extras) == ['dev', 'lab', 'tensorboard']
+    assert sorted(extras) == ['dev', 'lab', 'onnx', 'tensorboard']
     done = pip('install', '--dry-run', '--no-build-isolation', '-c', root/'constraints.txt', f'{root}[{",".join(extras)}]')
     assert done.returncode == 0, done.stderr
 
