@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 MADE_FROM := setup.py pyproject.toml settings.ini constraints.txt
 
-.PHONY: run test check slow prepare lab record bench gpu lowest clean
+.PHONY: run test check slow campaign prepare lab record bench gpu lowest clean
 
 run: .venv/installed      ## train the lesson's runs and print its figures beside ours
 	@$(BIN)/minitrain
@@ -17,6 +17,9 @@ check: .venv/installed-dev ## while working: fresh, pyflakes, the notebooks that
 
 slow: .venv/installed-dev ## the same, with the cells flagged slow
 	@$(BIN)/python tests/run_all.py --flags slow
+
+campaign: .venv/installed-dev ## kills, faults and damaged files by the thousand; writes results/trust.json
+	@$(BIN)/python tests/campaign.py
 
 prepare: .venv/installed-dev ## after editing notebooks: clean, export, README
 	$(BIN)/nbdev_clean

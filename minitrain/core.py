@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['listify', 'camel2snake', 'near', 'test_near', 'test_near_zero', 'mse', 'check_whole', 'refuse_names', 'replacing',
-           'import_extra', 'scipy_stats', 'copy_model', 'hide_hooks', 'evaluating', 'set_seed', 'seeded', 'environment',
-           'mean_sd', 'MovingAverage', 'smoothed', 'draw', 'expect_fail', 'test_close', 'test_eq', 'test_fail',
-           'test_ne']
+           'import_extra', 'scipy_stats', 'copy_model', 'hide_hooks', 'evaluating', 'set_seed', 'seeded',
+           'deterministic', 'environment', 'mean_sd', 'MovingAverage', 'smoothed', 'draw', 'expect_fail', 'test_close',
+           'test_eq', 'test_fail', 'test_ne']
 
 # %% ../nbs/00_core.ipynb #da31c563
 import copy, importlib, os, platform, random, re, statistics, tempfile, time
@@ -170,6 +170,21 @@ def seeded(seed:int): # As for `set_seed`
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+
+# %% ../nbs/00_core.ipynb #9c589102
+@contextmanager
+def deterministic():
+    """Within, PyTorch takes only algorithms that give the same bits each time, and raises where there is none; afterwards all is as it was.
+
+    On the CPU most are so anyway. On a GPU it costs time, and wants to be entered before the first product of matrices."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')           # which cuBLAS wants
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try: yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = before[2]
 
 # %% ../nbs/00_core.ipynb #56900c6c
 def environment(device=None,      # For instance `'cuda'`

@@ -148,6 +148,9 @@ def main():
     parser.add_argument('--changed', action='store_true')
     args = parser.parse_args()
     flags = args.flags
+    if 'slow' in flags:                       # and the campaigns of tests/: see tests/campaign.py
+        env.update(MINITRAIN_CAMPAIGN='1', MINITRAIN_SEED=str(int(time.time())))
+        print(f'campaigns with MINITRAIN_SEED={env["MINITRAIN_SEED"]}')
     os.environ.update(env)
     if os.name != 'nt': processes.set_forkserver_preload(heavy)
     start = time.perf_counter()

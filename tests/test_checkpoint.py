@@ -2,7 +2,8 @@
 
 Every exported callback is tried without being named; what one needs to be made is in test_properties.py.
 """
-import json, os, random, signal, subprocess, sys, warnings
+import json, os, random, shutil, signal, subprocess, sys, warnings
+from pathlib import Path
 import numpy as np
 import pytest, torch, torch.nn.functional as F
 from torch import nn
@@ -12,6 +13,7 @@ from minitrain.all import (EMA, SGD, SWA, AvgStatsCallback, BatchTransformXCallb
                            GradientAccumulation, GradientClipping, Interrupt, Learner, MixedPrecision, Mixup, ParamScheduler, Recorder, Runner,
                            accuracy, sched_cos, seeded)
 from minitrain.minibatch import DataLoader, get_dls
+from campaign import record
 from test_properties import StopPass, Skip, kinds, learner as small, quiet, same, some_of, state
 
 class Kill(Callback):
@@ -64,7 +66,7 @@ def killed_everywhere(make, tmp, points=None, **kw):
         folder = tmp/f'{event}{at}'
         run_of(make, folder, 0, Kill(at, event), **kw)
         agree(whole, run_of(make, folder, 7, **kw), (event, at))
-    return len(points)
+    record('continued', points=len(points))
 
 @pytest.mark.parametrize('name', [n for n in kinds if n not in ('Checkpoint', 'LR_Find')])
 def test_each_callback_goes_on(name, tmp_path):
@@ -217,3 +219,30 @@ def test_the_best_is_kept_beside(tmp_path):
     from minitrain.all import load_weights
     assert same(state(Learner(load_weights(small().model, tmp_path/'1-best.safetensors'), None, None, None)), kept[1])
     assert (run.checkpoint.best, run.checkpoint.best_epoch) == (1., 1)
+
+def first_release():
+    "The fit whose checkpoint is kept: it must go on in all later versions"
+    with seeded(0):
+        net = nn.Sequential(nn.Linear(20, 6), nn.BatchNorm1d(6), nn.Dropout(.2), nn.ReLU(), nn.Linear(6, 4))
+        learn = Learner(net, SGD(net.parameters(), .1, momentum=.9), F.cross_entropy, small(100, 16).data)
+        return learn, [AvgStatsCallback(accuracy, quiet), Recorder(), Mixup(.4), GradientAccumulation(2), GradientClipping(1.), EMA(.9, batches=2), ParamScheduler('lr', sched_cos(.1, .01))]
+
+kept = Path(__file__).parent/'checkpoints'
+@pytest.mark.parametrize('version', sorted(f.name for f in kept.iterdir()))
+def test_checkpoints_of_each_release_go_on(version, tmp_path):
+    "Killed in the middle of an epoch, with half a window of gradients; how it ended then is written beside"
+    shutil.copytree(kept/version, tmp_path/'run')
+    learn, cbs = first_release()
+    run = Runner([*cbs, Checkpoint(tmp_path/'run', 1, resume=True, log=quiet)]); run.fit(3, learn)
+    want = json.loads((kept/version/'end.json').read_text())
+    assert torch.allclose(torch.tensor(run.recorder.losses), torch.tensor(want['losses']), rtol=1e-3, atol=1e-4) and len(run.recorder.losses) == 21
+    assert run.recorder.losses[:11] == want['losses'][:11]                # these were saved
+    assert abs(run.history[-1]['valid_loss'] - want['valid_loss']) < 1e-3
+
+def keep_release(version): # python -c 'from test_checkpoint import *; keep_release("0.1.0")'
+    learn, cbs = first_release(); torch.manual_seed(0)
+    try: Runner([*cbs, Checkpoint(kept/version, 1, keep=1, log=quiet), Kill(11)]).fit(3, learn)
+    except SystemExit: pass
+    learn, cbs = first_release(); torch.manual_seed(0)
+    run = Runner(cbs); run.fit(3, learn)
+    (kept/version/'end.json').write_text(json.dumps(dict(losses=run.recorder.losses, valid_loss=run.history[-1]['valid_loss'])))

@@ -10,6 +10,7 @@ import minitrain.core
 from minitrain.all import EMA, AvgStatsCallback, Callback, Checkpoint, CheckpointError, Learner, Mixup, Recorder, Runner, SGD, accuracy, seeded, synth_learner
 from minitrain.saving import read_file
 from torch import nn
+from campaign import record
 
 campaign, our_seed = bool(os.environ.get('MINITRAIN_CAMPAIGN')), int(os.environ.get('MINITRAIN_SEED', 0))
 quiet = [].append
@@ -61,7 +62,7 @@ def test_killed_again_and_again(background, tmp_path):
     learn, cbs = parts()
     with pytest.raises(SystemExit): Runner([*cbs, Checkpoint(tmp_path/'whole', 10**6, log=quiet), Reached(value, n)]).fit(10**6, learn)
     assert all(map(torch.equal, learn.model.state_dict().values(), state['model'].values())), n
-    print(f'{kills} kills in {n} batches, a file every {every}: at most {oldest} batches lost, the weights equal')
+    record('kills', background=background, kills=kills, batches=n, every=every, most_lost=oldest)
 
 class Faults():
     "Let the `at`-th call of what writes to the disk fail; `how`: an error, half of it written before, or the process's end"
@@ -127,7 +128,7 @@ def test_each_write_fails_in_turn(how, monkeypatch, tmp_path):
         with seeded(9): learn, cbs = parts()                 # and it goes on
         Runner([*cbs, Checkpoint(folder, 10, resume=True, log=quiet)]).fit(1, learn)
         assert not [*folder.glob('*.safetensors.*')]
-    print(f'{calls} calls, each failing in turn ({how})')
+    record('faults', how=how, calls=calls)
 
 def in_child(f, *args):
     "The return value of `f`, called in a process of its own"
@@ -261,4 +262,4 @@ def test_any_damaged_or_forged_file_is_refused_with_one_sentence(data):
 
 def test_how_many_were_refused():
     assert len(refused) > 250 and len(accepted) < .2*len(refused), (len(refused), len(accepted))
-    print(f'{len(refused)} files refused, {len(accepted)} were of another value that is fine')
+    record('files', refused=len(refused), fine=len(accepted))
