@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 MADE_FROM := setup.py pyproject.toml settings.ini constraints.txt
 
-.PHONY: run test check slow campaign prepare lab record bench gpu lowest clean
+.PHONY: run test check slow campaign lock prepare lab record bench gpu lowest clean
 
 run: .venv/installed      ## train the lesson's runs and print its figures beside ours
 	@$(BIN)/minitrain
@@ -20,6 +20,9 @@ slow: .venv/installed-dev ## the same, with the cells flagged slow
 
 campaign: .venv/installed-dev ## kills, faults and damaged files by the thousand; writes results/trust.json
 	@$(BIN)/python tests/campaign.py
+
+lock:                     ## after a change of constraints.txt: requirements-ci.txt anew; wants uv
+	@$(PYTHON) tests/lock.py
 
 prepare: .venv/installed-dev ## after editing notebooks: clean, export, README
 	$(BIN)/nbdev_clean
@@ -55,7 +58,13 @@ clean:
 
 .venv/installed-dev: .venv/bin/python $(MADE_FROM)
 	@echo 'Installing into .venv, with what the tests need (once; PyTorch is large)'
+ifdef LOCKED              # as CI does: each file by its hash, but PyTorch's
+	@$(INSTALL) --no-deps torch
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes --no-deps -r requirements-ci.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+else
 	@$(INSTALL) -e '.[dev]'
+endif
 	@touch .venv/installed $@
 
 # Apart from .venv: fastai wants fastcore 2, nbdev's line wants 1. Those two without their dependencies, which

@@ -144,6 +144,29 @@ def test_wheel_and_sdist(tmp_path, built):
         path, n = done.stdout.split()
         assert path == str(target/'minitrain'/'lab'/'claims.json') and int(n) > 100, done.stderr
 
+def test_two_builds_of_one_state_are_the_same_wheel(tmp_path):
+    "Byte for byte, from copies made at different times; pip's file of hashes names each of what the tests need, in the versions of constraints.txt"
+    wheels = []
+    for i in range(2):
+        copy = tmp_path/str(i)
+        shutil.copytree(root, copy, ignore=shutil.ignore_patterns('.venv*', '.git', '__pycache__', '*.egg-info', 'build', 'dist', 'minitrain-results'))
+        for f in copy.rglob('*'): os.utime(f, (1_700_000_000 + 1000*i,)*2)
+        done = subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '--wheel', '--outdir', str(copy/'dist'), str(copy)], capture_output=True, text=True,
+                              env={**os.environ, 'SOURCE_DATE_EPOCH': '1700000000', 'PYTHONHASHSEED': str(i)})
+        assert done.returncode == 0, done.stdout + done.stderr
+        wheels.append(next((copy/'dist').glob('*.whl')).read_bytes())
+    assert wheels[0] == wheels[1]
+
+def test_what_ci_installs_has_hashes_and_the_versions_of_constraints():
+    def name(s): return re.sub(r'[-_.]+', '-', s).lower()
+    locked = dict(re.findall(r'^([A-Za-z0-9._-]+)==(\S+)', (root/'requirements-ci.txt').read_text(), re.M))
+    pinned = {name(k): v for k, v in re.findall(r'^([A-Za-z0-9._-]+)==(\S+)', (root/'constraints.txt').read_text(), re.M)}
+    assert len(re.findall(r'--hash=sha256:[0-9a-f]{64}', (root/'requirements-ci.txt').read_text())) >= len(locked) > 100
+    assert not {k: (v, pinned[name(k)]) for k, v in locked.items() if pinned.get(name(k), v) != v}
+    config = configparser.ConfigParser(delimiters=['=']); config.read(root/'settings.ini')
+    wanted = {name(re.split('[>=<]', r)[0]) for k in ('requirements', 'dev_requirements') for r in config['DEFAULT'][k].split()}
+    assert wanted - {'torch'} <= {name(k) for k in locked}
+
 def test_tests_run_from_the_sdist(tmp_path, built):
     with tarfile.open(built[1]) as tar: tar.extractall(tmp_path, filter='data')
     (source,) = (p for p in tmp_path.iterdir() if p.is_dir())
