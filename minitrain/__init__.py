@@ -9,7 +9,7 @@
     progress     what an epoch gave, while it trains          EpochTable, ProgressBar, LivePlot
     loggers      what is left of it                           JSONLogger, CSVLogger, TensorBoardLogger
     averages     metrics of an epoch                          EpochMetric, AvgStats
-    sgd, anneal  the optimiser and its schedules              SGD, one_cycle, ParamScheduler, Recorder, freeze_
+    sgd, anneal  the optimiser and its schedules              SGD, one_cycle, ParamScheduler, Recorder
     lr_find      which rate?                                  lr_find
     hooks        a look inside                                summary, ActivationStats, NanGuard
     init, scaling  where weights begin                        init_report, lsuv_, fixup_

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['create_learner', 'get_model_func', 'annealer', 'sched_lin', 'sched_cos', 'sched_no', 'sched_exp', 'cos_1cycle_anneal',
            'sched_values', 'plot_sched', 'combine_scheds', 'one_cycle', 'flat_cos', 'warmup', 'Recorder',
-           'ParamScheduler', 'layer_groups', 'freeze_', 'KeepNorms']
+           'ParamScheduler']
 
 # %% ../nbs/05_anneal.ipynb #a2443ab3
 import bisect, difflib, functools, inspect, math
 from itertools import accumulate
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from .averages import Waiting
 from .callbacks import AvgStatsCallback, Callback, DataBunch, Learner, get_model
 from .core import check_whole, draw, listify
@@ -249,64 +249,3 @@ class ParamScheduler(Callback):
         else:
             value = scheds(pos)
             for group in groups: group[self.pname] = value
-
-# %% ../nbs/05_anneal.ipynb #3981708a
-def _children(model) -> dict:
-    parts = {f'{name} ({type(m).__name__})': m for name, m in model.named_children()}
-    return parts | {type(model).__name__: list(model.parameters(recurse=False))}   # its own, if it has any
-
-def _params_of(part) -> list: # A module, a parameter, or several of either
-    if isinstance(part, Tensor): return [part]
-    if isinstance(part, nn.Module): return list(part.parameters())
-    return [p for o in part for p in _params_of(o)]
-
-def _without_tied(model, parts) -> dict:
-    "A parameter that the model itself has under several names stays in the first part that has it."
-    uses = [id(p) for _, p in model.named_parameters(remove_duplicate=False)]
-    tied, seen, res = {i for i in uses if uses.count(i) > 1}, set(), {}
-    for name, params in parts.items():
-        res[name] = []
-        for p in params:
-            if id(p) not in seen: res[name].append(p)
-            if id(p) in tied: seen.add(id(p))
-    return res
-
-def layer_groups(model:nn.Module,
-                 splitter:Callable=_children, # `splitter(model)` → {name: part}, or a list of parts; a part
-                                              # is a module, a parameter, or a list of either
-                ) -> list: # Dicts with 'params' and 'name'
-    """A parameter group for each part of `model`, by default for each child: for an optimiser.
-
-    Raises: ValueError where a parameter is in no part or in several, or there is none."""
-    parts = splitter(model)
-    if not isinstance(parts, Mapping): parts = {f'group {i}': part for i, part in enumerate(parts)}
-    parts = _without_tied(model, {name: _params_of(part) for name, part in parts.items()})
-    groups = [dict(params=p, name=name) for name, p in parts.items() if p]
-    if not groups: raise ValueError(f'{type(model).__name__} has no parameters: there is nothing to group')
-    ids, names = [id(p) for g in groups for p in g['params']], dict(model.named_parameters())
-    wrong = [k for k, p in names.items() if ids.count(id(p)) != 1]
-    if wrong or len(ids) > len(names):
-        raise ValueError(f'the splitter puts {", ".join(wrong) or "what is not of the model"} into no group '
-                         'or into several: give each parameter of the model one')
-    return groups
-
-def _norms_in(model) -> list: return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-
-def freeze_(module:nn.Module, frozen:bool=True,
-            norms:bool=True, # The parameters of batch norms too?
-           ) -> nn.Module:
-    """Stop the parameters of `module` from learning, or let them again.
-
-    In training, batch norms go on to use and to average the batches' statistics, frozen or not; `KeepNorms` stops that."""
-    spared = set() if norms else {p for m in _norms_in(module) for p in m.parameters()}
-    for p in {*module.parameters()} - spared:
-        p.requires_grad_(not frozen)
-        p.grad = None                     # an old gradient would still be stepped along
-    return module
-
-class KeepNorms(Callback):
-    "Batch norms whose parameters are all frozen stay as they are: in evaluation mode, in training too."
-    _order = 90                           # after `TrainEvalCallback`, which sets the modes, and whoever freezes
-    def begin_epoch(self):
-        for m in _norms_in(self.model):
-            if (params := [*m.parameters()]) and not any(p.requires_grad for p in params): m.eval()

@@ -55,6 +55,7 @@ def agree(a, b, what):
     assert repr(learn.opt.state_dict()) == repr(other.opt.state_dict()), what
     assert repr(traces(run)) == repr(traces(again)), (what, traces(run), traces(again))
     assert str(run.drawn) == str(again.drawn), what
+    assert [getattr(run, k) for k in ('n_iter', 'n_step', 'n_epochs')] == [getattr(again, k) for k in ('n_iter', 'n_step', 'n_epochs')], what
 
 def killed_everywhere(make, tmp, points=None, **kw):
     whole = run_of(make, tmp/'whole', 0, **kw)
