@@ -11,12 +11,15 @@
     averages     metrics of an epoch                          EpochMetric, AvgStats
     sgd, anneal  the optimiser and its schedules              SGD, one_cycle, ParamScheduler, Recorder
     lr_find      which rate?                                  lr_find
+    groups       what learns, at which rate                   layer_groups, freeze_, KeepNorms
     hooks        a look inside                                summary, ActivationStats, NanGuard
     init, scaling  where weights begin                        init_report, lsuv_, fixup_
     convnet      images, devices, transforms                  ToDevice, BatchTransformXCallback
     control      when to stop, and how far a step goes        EarlyStopping, GradientClipping, GradientAccumulation
     regularize   what keeps a net from learning by heart      EMA, SWA, Mixup, WeightDecay
     precision    sixteen bits                                 MixedPrecision
+    checkpoint   a run that goes on where it was cut off      Checkpoint, load_weights, save_weights, export_model
+    files        tables, images and texts on the disk         Table, image_folder, Words, Sequences
     gan, graphs  two nets against each other; a step as one CUDA graph
     compare      two ways to train, on the same seeds
     lab          what measures all this: claims, the ledger, the benchmark
