@@ -9,7 +9,7 @@ __all__ = ['N', 'BS', 'EPOCHS', 'EVERY', 'SEED', 'RATE', 'STEPS', 'CUT', 'KILLED
            'resuming_caption']
 
 # %% ../../nbs/15f_resuming.ipynb #d724c47e
-import hashlib, importlib.metadata, json, os, re, subprocess, sys, tempfile, warnings
+import hashlib, importlib.metadata, importlib.util, json, logging, os, re, subprocess, sys, tempfile, warnings
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -35,9 +35,9 @@ class Job():
         self.y = (6*self.x).sin()
         self.ds = TensorDataset(self.x, self.y)
 
-    def loader(self):
+    def loader(self, workers:int=0):
         "PyTorch's, shuffled."
-        return DataLoader(self.ds, BS, shuffle=True)
+        return DataLoader(self.ds, BS, shuffle=True, num_workers=workers)
 
     def net(self) -> nn.Module:
         "With dropout; it has the hook that notes."
@@ -134,7 +134,7 @@ def _stateful_loader(job):
     return StatefulDataLoader(job.ds, BS, shuffle=True)
 
 # %% ../../nbs/15f_resuming.ipynb #152c0182
-def resume_ignite(job:Job, deterministic:bool=False) -> list: # `deterministic`: with a `DeterministicEngine`?
+def resume_ignite(job:Job, deterministic:bool=False, workers:int=0) -> list: # `deterministic`: with a `DeterministicEngine`?
     "Ignite: `Checkpoint` at `ITERATION_COMPLETED(every=2)`, with the trainer in `to_save`, and `Checkpoint.load_objects`."
     from ignite.engine import Events, create_supervised_trainer
     from ignite.handlers import Checkpoint, DiskSaver
@@ -145,10 +145,10 @@ def resume_ignite(job:Job, deterministic:bool=False) -> list: # `deterministic`:
     trainer = create_supervised_trainer(net, opt, F.mse_loss, deterministic=deterministic)
     to_save = dict(model=net, optimizer=opt, trainer=trainer)
     found = _newest(job.folder, 'checkpoint_*.pt')
-    if found: Checkpoint.load_objects(to_save, checkpoint=str(found[1]))
+    if found: Checkpoint.load_objects(to_save, checkpoint=torch.load(found[1], weights_only=not deterministic))
     handler = Checkpoint(to_save, DiskSaver(str(job.folder), require_empty=False), n_saved=2)
     trainer.add_event_handler(Events.ITERATION_COMPLETED(every=EVERY), handler)
-    trainer.run(job.loader(), max_epochs=EPOCHS)
+    trainer.run(job.loader(workers), max_epochs=EPOCHS)
     return [*net.parameters()]
 
 def _newest(folder, pattern) -> tuple|None: # Its number and the file that is named with the highest
@@ -246,10 +246,13 @@ WAYS = {                                  # name: function, the library on PyPI,
     'Lightning, torchdata': (partial(resume_lightning, stateful=True), 'lightning torchdata', 'the same, from a `StatefulDataLoader`'),
     'Ignite': (resume_ignite, 'pytorch-ignite', '`Checkpoint` at `ITERATION_COMPLETED(every=2)`, `load_objects`'),
     'Ignite, deterministic': (partial(resume_ignite, deterministic=True), 'pytorch-ignite', 'the same, `DeterministicEngine`'),
+    'Ignite, deterministic, 2 workers': (partial(resume_ignite, deterministic=True, workers=2), 'pytorch-ignite', 'the same, `num_workers=2`'),
     'Accelerate': (resume_accelerate, 'accelerate', '`save_state`, `load_state`, `skip_first_batches`'),
     'Accelerate, seedable': (partial(resume_accelerate, seedable=True), 'accelerate', 'the same, `use_seedable_sampler`, `set_epoch`'),
     'Accelerate, torchdata': (partial(resume_accelerate, stateful=True), 'accelerate torchdata',
                               '`save_state`, `load_state`, `use_stateful_dataloader`'),
+    'Accelerate, torchdata, seedable': (partial(resume_accelerate, seedable=True, stateful=True), 'accelerate torchdata',
+                                        'the same, `use_seedable_sampler`, `set_epoch`'),
     'Keras': (resume_keras, 'keras', '`BackupAndRestore(save_freq=2)`'),
     'skorch': (resume_skorch, 'skorch', '`Checkpoint(monitor=None)`, `LoadInitState`: each epoch'),
     'Poutyne': (resume_poutyne, 'poutyne', '`ModelBundle.train`: each epoch'),
@@ -258,16 +261,19 @@ WAYS = {                                  # name: function, the library on PyPI,
 def run_way(name:str, folder, out, cut:int|None=None):
     "Train in this process by way `name`, from what lies in `folder`; the trace goes to `out`, warnings too."
     job = Job(folder, out, cut)
+    logged, handler = [], logging.Handler(logging.WARNING)
+    handler.emit = lambda record: logged.append(record.getMessage())
+    logging.getLogger().addHandler(handler)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
         weights = WAYS[name][0](job)
-    job.write(weights, [str(w.message) for w in said])
+    job.write(weights, logged + [str(w.message) for w in said])
 
 _start = 'import sys; from minitrain.lab.resuming import run_way; run_way(*sys.argv[1:4], int(sys.argv[4]) or None)'
 
 def _process(name, folder, out, cut=0) -> dict: # The trace
     folder.mkdir(exist_ok=True)
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(importlib.util.find_spec('minitrain').origin).parents[1])             # this one, installed or not
     env = os.environ | dict(OMP_NUM_THREADS='1', KERAS_BACKEND='torch', PYTHONPATH=os.pathsep.join([root, os.environ.get('PYTHONPATH', '')]))
     done = subprocess.run([sys.executable, '-c', _start, name, folder, out, str(cut)], capture_output=True, text=True, env=env, cwd=folder)
     if done.returncode != (KILLED if cut else 0): raise RuntimeError(f'{name} ended with {done.returncode}:\n{done.stderr[-2000:]}')
@@ -284,7 +290,8 @@ def measure_way(name:str) -> dict: # As of `count_seen`; equal: the weights of a
         second = _process(name, folder/'cut', folder/'second.json')
     if first['ids'] != whole['ids'][:CUT]: raise RuntimeError(f'{name}: two runs of one seed differ before anything was cut off')
     equal = all(map(torch.equal, map(torch.tensor, whole['weights']), map(torch.tensor, second['weights'])))
-    return count_seen(first, second) | dict(equal=equal, warned=[w for w in dict.fromkeys(second['said']) if w not in whole['said']])
+    said = [w for w in dict.fromkeys(second['said']) if w not in whole['said'] and re.search('resum|restor', w, re.I)]
+    return count_seen(first, second) | dict(equal=equal, warned=said)
 
 # %% ../../nbs/15f_resuming.ipynb #958fcd08
 def _version(names): return ' + '.join(importlib.metadata.version(n) for n in names.split())
@@ -303,7 +310,7 @@ def measure_resuming(path) -> dict: # The record
 
 def resuming_table(record:dict) -> str: # As of `measure_resuming` → Markdown
     "A row for each way."
-    head = ['', 'its documented means', 'batches lost', 'seen twice', 'never seen', 'the weights of a run left alone', 'warns']
+    head = ['', 'its documented means', 'batches lost', 'seen twice', 'never seen', 'the weights of a run left alone', 'warns of it']
     rows = [head, ['---']*len(head)]
     for name, (_, _, means) in WAYS.items():
         r = record['ways'].get(name)
@@ -317,4 +324,5 @@ def resuming_caption(record:dict) -> str:
     "What the table counts, and where it was measured."
     env = record['environment']
     return (f'Of {N} items in batches of {BS}, a run is killed after batch {CUT - STEPS} of epoch 2; counted are the items of epoch 2 that the '
-            f'final weights saw twice and never. {env["date"]}, {env["hardware"]}, ' + ', '.join(f'{k} {v}' for k, v in env['versions'].items()) + '.')
+            f'final weights saw twice and never. One seed each. {env["date"]}, {env["hardware"]}, ' +
+            ', '.join(f'{k} {v}' for k, v in env['versions'].items()) + '.')
