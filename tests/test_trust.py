@@ -3,7 +3,8 @@ import ast, json, os, subprocess, sys
 from pathlib import Path
 import pytest, torch
 from torch import nn
-from minitrain.all import (SGD, AvgStatsCallback, EVENTS, Callback, Checkpoint, Learner, Recorder, Runner, accuracy, seeded, synth_learner)
+import minitrain.saving
+from minitrain.all import (SGD, AvgStatsCallback, EVENTS, Callback, Checkpoint, Learner, Recorder, Runner, accuracy, export_model, seeded, synth_learner)
 
 root = Path(__file__).parent.parent
 quiet = [].append
@@ -153,3 +154,22 @@ def test_a_notebook_that_must_fail_fails(kind, tmp_path):
     script = tmp_path/'go.py'; script.write_text(code)
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(root)))
     assert done.stdout.strip().splitlines()[-1:] == [str(passes)], done.stdout + done.stderr
+
+# What leaves Python.
+@pytest.mark.parametrize('ending', ('.onnx', '.pt2'))
+def test_an_exported_model_predicts_the_same_elsewhere(ending, tmp_path, monkeypatch):
+    "For a batch of another size, by the runtime alone; and a graph that predicts otherwise is refused"
+    with seeded(0): model, xb = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)), torch.randn(4, 1, 8, 8)
+    path = tmp_path/f'net{ending}'
+    export_model(model, xb, path)
+    model.eval()
+    if ending == '.onnx':
+        import onnxruntime
+        session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+        got = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: xb[:3].numpy()})[0])
+    else: got = torch.export.load(path).module()(xb[:3])
+    assert torch.allclose(got, model(xb[:3]), atol=1e-5)
+    name = '_from_onnx' if ending == '.onnx' else '_from_pt2'
+    real = getattr(minitrain.saving, name)
+    monkeypatch.setattr(minitrain.saving, name, lambda path, xb: [o + .01 for o in real(path, xb)])
+    with pytest.raises(ValueError, match='predicts otherwise than the model, by up to 0.01'): export_model(model, xb, path)
