@@ -150,7 +150,7 @@ def _with_little_room(folder):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
-        run = Runner([*cbs, Full(), Checkpoint(folder, 5, log=quiet)]); run.fit(1, learn)
+        run = Runner([*cbs, Full(), Checkpoint(folder, 5, background=False, log=quiet)]); run.fit(1, learn)
     return run.n_iter, [str(w.message) for w in said]
 
 def test_a_full_disk_loses_saves_and_not_the_training(tmp_path):
@@ -166,7 +166,7 @@ class Once(Callback):
 
 def test_a_folder_that_vanishes_is_made_anew_and_one_that_is_none_is_refused(tmp_path):
     learn, cbs = parts()
-    Runner([*cbs, Checkpoint(tmp_path/'a', 5, log=quiet), Once(12, lambda: shutil.rmtree(tmp_path/'a', ignore_errors=True))]).fit(1, learn)
+    Runner([*cbs, Checkpoint(tmp_path/'a', 5, background=False, log=quiet), Once(12, lambda: shutil.rmtree(tmp_path/'a', ignore_errors=True))]).fit(1, learn)
     assert newest(tmp_path/'a')['finished']
     (tmp_path/'file').write_text('not a folder')
     for path in (tmp_path/'file', tmp_path/'file'/'deep'):
