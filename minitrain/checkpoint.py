@@ -69,14 +69,14 @@ class _Folder():
         "Remove what a process that was killed had begun to write."
         for f in self.path.glob('*.safetensors.*') if self.path.is_dir() else (): f.unlink(missing_ok=True)
 
-    def write(self, fit, n, parts, best, later:bool): # `parts()` → bytes; `later`: by a thread
-        "Write a checkpoint, now or meanwhile; waits for the one before."
+    def write(self, fit, n, parts, best, later:bool, first:bool): # `parts()` → bytes; `later`: by a thread
+        "Write a checkpoint, now or meanwhile; waits for the one before. The first of a fit must go well."
         self.wait()
-        if not later: return self._write(fit, n, parts, best)
+        if not later: return self._write(fit, n, parts, best, first)
         self._pool = self._pool or ThreadPoolExecutor(1, 'checkpoint')
         self._writing = self._pool.submit(self._write, fit, n, parts, best)
 
-    def _write(self, fit, n, parts, best):
+    def _write(self, fit, n, parts, best, first=False):
         names = [f'{fit}-{n:09}', *([f'{fit}-best'] if best else [])]
         try:
             bytes_ = parts()
@@ -84,6 +84,7 @@ class _Folder():
                 with replacing(self.path/f'{name}.safetensors') as file: file.writelines(bytes_)
             for old in self.files(fit)[self.keep:]: old.unlink(missing_ok=True)
         except OSError as e:
+            if first: raise
             left = self.files(fit)
             warnings.warn(f'the checkpoint at batch {n} could not be written to {self.path} ({e}): training goes on, the next one is tried. '
                           f'{f"The last that stands is {left[0].name}" if left else "None stands yet"}', RuntimeWarning, stacklevel=2)
@@ -189,7 +190,7 @@ class Checkpoint(Callback):
                              'or another folder')
         self._watched = {name_of(cb): _marks(cb) for cb in run.cbs if _takes_part(cb) and not _can_save(cb)}
         if found: self._go_on(found)
-        else: self._save((run.epoch, run.batch), wait=True)        # whether it can be written, and saved, shows now
+        else: self._save((run.epoch, run.batch), first=True)        # whether it can be written, and saved, shows now
 
     def _stand(self) -> dict: return dict(generators=_generators(), loader=_loader_state(self.data.train_dl))
 
@@ -264,15 +265,14 @@ class Checkpoint(Callback):
             self.folder.close()
             self._from = self._origin = None
 
-    def _save(self, start, best=False, finished=False, wait=False):
+    def _save(self, start, best=False, finished=False, first=False):
         run = self.run
         self._warn_of_changes()
         tensors, tree = pack(_run_state(run, start, self._origin, finished))
-        later = self.background and not wait and not any(getattr(dl, 'num_workers', 0) for dl in (self.data.train_dl, self.data.valid_dl))
+        later = self.background and not first and not any(getattr(dl, 'num_workers', 0) for dl in (self.data.train_dl, self.data.valid_dl))
         device = device_of(run.model) or 'cpu'
         def parts(): return file_bytes(tensors, tree, 'checkpoint', device)
-        if wait: self.folder.path.mkdir(parents=True, exist_ok=True)         # fails at the start, where it has to
-        self.folder.write(run.n_fit, run.n_iter, parts, best, later)
+        self.folder.write(run.n_fit, run.n_iter, parts, best, later, first)
 
     def _warn_of_changes(self):
         if not self.n_iter: return
