@@ -9,11 +9,10 @@ __all__ = ['tensors_in', 'map_leaves', 'map_tensors', 'items_in', 'to_device', '
 # %% ../nbs/03c_batches.ipynb #3c000004
 import copy
 from collections.abc import Mapping, MutableMapping
-from itertools import islice
 import torch
 from torch import Tensor
 from torch.utils.data import RandomSampler
-from .fetching import epoch_setter
+from .fetching import epoch_setter, iter_at
 
 # %% ../nbs/03c_batches.ipynb #b8d96047
 def tensors_in(o) -> list: # Tensors, in order
@@ -78,9 +77,7 @@ def batches_from(dl, start:int):
     "The batches of `dl` from `start` on; our loader doesn't even fetch the others."
     if start == 0: return dl
     if hasattr(dl, 'iter_from'): return dl.iter_from(start)
-    batches = iter(dl)
-    next(islice(batches, start, start), None)             # now: they may draw random numbers
-    return batches
+    return iter_at(dl, start)
 
 def loader_length(dl) -> int:
     """Batches in `dl`.

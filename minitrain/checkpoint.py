@@ -6,7 +6,7 @@
 __all__ = ['Checkpoint']
 
 # %% ../nbs/13_checkpoint.ipynb #13c00004
-import copy, random, re, warnings
+import copy, re, warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,42 +15,36 @@ import torch
 from torch import Tensor, nn
 from .callbacks import Callback
 from .control import Interrupt, Quantity
-from .core import check_whole, replacing
+from .core import check_whole, generator_states, replacing, set_generators
 from .events import name_of
-from .fetching import epoch_setter
+from .fetching import epoch_setter, loader_parts
 from .learner import device_of
 from .lr_find import LR_Find
 from .saving import CheckpointError, file_bytes, misfit, pack, read_file
 from .sgd import all_params
 
 # %% ../nbs/13_checkpoint.ipynb #13c0000a
-def _generators() -> dict: # the global ones
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    kind, (version, numbers, gauss) = np.random.get_state(), random.getstate()
-    return dict(torch=torch.get_rng_state(), cuda=cuda, numpy=kind, python=(version, np.array(numbers, np.uint32), gauss))
+def _generators() -> dict: # the global ones; Python's 625 numbers as an array
+    states = generator_states()
+    version, numbers, gauss = states['python']
+    return states | dict(python=(version, np.array(numbers, np.uint32), gauss))
 
-def _set_generators(state):
-    version, numbers, gauss = state['python']
-    random.setstate((version, tuple(numbers.tolist()), gauss))
-    np.random.set_state(state['numpy'])
-    torch.set_rng_state(state['torch'].cpu())
-    if state['cuda'] and torch.cuda.is_initialized() and torch.cuda.device_count() == len(state['cuda']):
-        torch.cuda.set_rng_state_all([o.cpu() for o in state['cuda']])
+def _set_generators(states):
+    version, numbers, gauss = states['python']
+    set_generators(states | dict(python=(version, tuple(numbers.tolist()), gauss)))
 
-def _loader_parts(dl) -> list: # a loader and its samplers, which may have a generator
-    return [o for o in (dl, getattr(dl, 'sampler', None), getattr(getattr(dl, 'batch_sampler', None), 'sampler', None)) if o is not None]
+def _own_generators(dl) -> list: # of a loader and its samplers
+    return [o.generator for o in loader_parts(dl) if isinstance(getattr(o, 'generator', None), torch.Generator)]
 
 def _loader_state(dl) -> dict: # of a loader between two epochs, ours or another's
     if dl is None: return {}
     if hasattr(dl, 'iter_from'): return dict(own=dl.state_dict()) if hasattr(dl, 'state_dict') else {}
-    generators = [o.generator.get_state() for o in _loader_parts(dl) if isinstance(getattr(o, 'generator', None), torch.Generator)]
     told = epoch_setter(dl)
-    return dict(generators=generators, epoch=getattr(told.__self__, 'epoch', None) if told else None)
+    return dict(generators=[g.get_state() for g in _own_generators(dl)], epoch=getattr(told.__self__, 'epoch', None) if told else None)
 
 def _set_loader(dl, state):
     if 'own' in state: return dl.load_state_dict(state['own'])
-    found = [o.generator for o in _loader_parts(dl) if isinstance(getattr(o, 'generator', None), torch.Generator)]
-    for generator, saved in zip(found, state.get('generators', ())): generator.set_state(saved)
+    for generator, saved in zip(_own_generators(dl), state.get('generators', ())): generator.set_state(saved)
     if state.get('epoch') is not None: epoch_setter(dl)(state['epoch'])
 
 # %% ../nbs/13_checkpoint.ipynb #13c0000e
@@ -64,6 +58,19 @@ class _Folder():
         "The checkpoints of a fit."
         found = [(int(m[2]), f) for f in (self.path.iterdir() if self.path.is_dir() else ()) if (m := _NAME.fullmatch(f.name)) and int(m[1]) == fit]
         return [f for _, f in sorted(found, reverse=True)]
+
+    def newest(self, fit:int, device) -> tuple: # The file and what it holds
+        "The newest that can be read; damaged ones get another name."
+        damaged = []
+        for file in self.files(fit):
+            try: state = read_file(file, 'checkpoint', device)
+            except CheckpointError as e: damaged.append((file, e))
+            else: break
+        else: raise CheckpointError(f'no checkpoint in {self.path} can be read: {"; ".join(str(e) for _, e in damaged)}')
+        for bad, e in damaged:
+            warnings.warn(f'{e}: {file.name} is taken in its place, and the damaged one renamed', RuntimeWarning, stacklevel=2)
+            bad.replace(bad.with_suffix('.damaged'))
+        return file, state
 
     def clear(self):
         "Remove what a process that was killed had begun to write."
@@ -135,7 +142,7 @@ def _differences(run, state) -> list: # Sentences
             said.append(f'{part} has {now[0]} batches of {now[1]} items, and had {was[0]} of {was[1]}')
     return said
 
-def _put(run, state):
+def _restore(run, state):
     "Let the fit of `run` be where it was."
     run.model.load_state_dict(state['model'])
     for k, p in run.model.named_parameters(): p.requires_grad_(k not in state['frozen'])
@@ -156,6 +163,15 @@ def _marks(cb) -> dict: # of the attributes, what changes when they do
         return id(v), len(v) if isinstance(v, (list, dict, set, tuple)) or hasattr(v, '__len__') and not isinstance(v, nn.Module) else 0
     return {k: mark(v) for k, v in vars(cb).items() if k not in ('run', '_name', 'name', *getattr(cb, 'transient', ()))}
 
+def _warn_of_changes(run, watched): # `watched`: {name: marks} of those that can't be saved, each told once
+    for cb in run.cbs:
+        if (before := watched.pop(name_of(cb), None)) is None: continue
+        now = _marks(cb)
+        changed = [k for k in now if before.get(k, now) != now[k]]
+        if changed: warnings.warn(f'{name_of(cb)!r} changes {", ".join(changed)} while it trains, and has no state_dict: in a fit that goes on these '
+                                  'begin anew. Give it state_dict and load_state_dict, or name them in `transient`', stacklevel=2)
+
+# %% ../nbs/13_checkpoint.ipynb #13c00022
 class Checkpoint(Callback):
     """Saves the whole fit in the folder `path`, and goes on where a saved one stands.
 
@@ -165,7 +181,6 @@ class Checkpoint(Callback):
     _order = 60                           # of after_epoch: after who stops there, before an interrupt
     _orders = dict.fromkeys(('begin_fit', 'begin_epoch', 'after_batch', 'after_fit'), 10_000)         # when all others are done
     not_with = {LR_Find: 'a sweep is no run to go on with'}
-    transient = ('state', 'folder')
     def __init__(self, path,               # A folder, made where it is missing
                  every:int|None=None,      # Training batches; None: at the end of each epoch
                  keep:int=2,               # The newest so many stay; two, so that one may be damaged
@@ -189,26 +204,14 @@ class Checkpoint(Callback):
             raise ValueError(f'{self.folder.path} holds checkpoints of a run already, {found[0].name} for instance: give resume=True to go on with it, '
                              'or another folder')
         self._watched = {name_of(cb): _marks(cb) for cb in run.cbs if _takes_part(cb) and not _can_save(cb)}
-        if found: self._go_on(found)
+        if found: self._go_on()
         else: self._save((run.epoch, run.batch), first=True)        # whether it can be written, and saved, shows now
 
     def _stand(self) -> dict: return dict(generators=_generators(), loader=_loader_state(self.data.train_dl))
 
-    def _newest(self, files) -> tuple: # The file and what it holds
-        damaged = []
-        for file in files:
-            try: state = read_file(file, 'checkpoint', device_of(self.model) or 'cpu')
-            except CheckpointError as e: damaged.append((file, e))
-            else: break
-        else: raise CheckpointError(f'no checkpoint in {self.folder.path} can be read: {"; ".join(str(e) for _, e in damaged)}')
-        for bad, e in damaged:
-            warnings.warn(f'{e}: {file.name} is taken in its place, and the damaged one renamed', RuntimeWarning, stacklevel=2)
-            bad.replace(bad.with_suffix('.damaged'))
-        return file, state
-
-    def _go_on(self, files):
+    def _go_on(self):
         run = self.run
-        file, state = self._newest(files)
+        file, state = self.folder.newest(run.n_fit, device_of(run.model) or 'cpu')
         try: said, (epoch, batch), epochs = _differences(run, state), state['start'], state['epochs']
         except (KeyError, TypeError, ValueError, AttributeError) as e: raise CheckpointError(f'{file} has not the parts of a checkpoint: {e!r}') from e
         if said: raise ValueError(f'{file} is not of this run: {"; ".join(said)}')
@@ -225,7 +228,7 @@ class Checkpoint(Callback):
         self.log(f'{file}: the fit is finished' if epoch >= run.epochs else f'goes on in epoch {epoch + 1} of {run.epochs}, after batch {batch} ({file})')
 
     def _put(self, state, loader, generators):
-        _put(self.run, state)
+        _restore(self.run, state)
         _set_loader(self.data.train_dl, loader)
         _set_generators(generators)
 
@@ -237,7 +240,7 @@ class Checkpoint(Callback):
         else: self._origin = self._stand()
 
     def _there(self):                      # the loader stands at the batch
-        _put(self.run, self._from)
+        _restore(self.run, self._from)
         _set_generators(self._from['generators'])
         self._from = None
 
@@ -267,21 +270,12 @@ class Checkpoint(Callback):
 
     def _save(self, start, best=False, finished=False, first=False):
         run = self.run
-        self._warn_of_changes()
+        if run.n_iter: _warn_of_changes(run, self._watched)
         tensors, tree = pack(_run_state(run, start, self._origin, finished))
         later = self.background and not first and not any(getattr(dl, 'num_workers', 0) for dl in (self.data.train_dl, self.data.valid_dl))
         device = device_of(run.model) or 'cpu'
         def parts(): return file_bytes(tensors, tree, 'checkpoint', device)
         self.folder.write(run.n_fit, run.n_iter, parts, best, later, first)
-
-    def _warn_of_changes(self):
-        if not self.n_iter: return
-        for cb in self.run.cbs:
-            if (before := self._watched.pop(name_of(cb), None)) is None: continue
-            now = _marks(cb)
-            changed = [k for k in now if before.get(k, now) != now[k]]
-            if changed: warnings.warn(f'{name_of(cb)!r} changes {", ".join(changed)} while it trains, and has no state_dict: in a fit that goes on these '
-                                      'begin anew. Give it state_dict and load_state_dict, or name them in `transient`', stacklevel=2)
 
     def state_dict(self) -> dict:
         "The best value so far."

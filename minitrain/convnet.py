@@ -58,7 +58,7 @@ class BatchTransformXCallback(Callback):
     def __init__(self, tfm:Callable,      # Function of the inputs; what it draws should be its own
                  train_only:bool=False):  # Leave validation as it is, as for augmentation?
         if not callable(tfm): raise TypeError(f'tfm {tfm!r}: give a function of the inputs')
-        self.tfm, self.train_only, self._draw_from = tfm, train_only, getattr(tfm, 'draw_from', None)
+        self.tfm, self.train_only = tfm, train_only
         self.name = 'batch_transform_x' + '_train'*train_only       # both kinds are wanted in one run
 
     def begin_batch(self):

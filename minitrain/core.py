@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['listify', 'camel2snake', 'near', 'test_near', 'test_near_zero', 'mse', 'check_whole', 'refuse_names', 'replacing',
-           'import_extra', 'scipy_stats', 'copy_model', 'hide_hooks', 'evaluating', 'set_seed', 'seeded',
-           'deterministic', 'environment', 'mean_sd', 'MovingAverage', 'smoothed', 'draw', 'expect_fail', 'test_close',
-           'test_eq', 'test_fail', 'test_ne']
+           'import_extra', 'scipy_stats', 'copy_model', 'hide_hooks', 'evaluating', 'set_seed', 'generator_states',
+           'set_generators', 'generators_kept', 'seeded', 'deterministic', 'environment', 'mean_sd', 'MovingAverage',
+           'smoothed', 'draw', 'expect_fail', 'test_close', 'test_eq', 'test_fail', 'test_ne']
 
 # %% ../nbs/00_core.ipynb #da31c563
 import copy, importlib, os, platform, random, re, statistics, tempfile, time
@@ -158,18 +158,33 @@ def set_seed(seed:int): # Any whole number from 0 to 2³²-1
     random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #9c589101
+def generator_states(cuda:bool=True # Those of the GPUs too, where any was used?
+                    ) -> dict:
+    "Where Python's, NumPy's and PyTorch's global generators stand."
+    gpus = torch.cuda.get_rng_state_all() if cuda and torch.cuda.is_initialized() else []
+    return dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state(), cuda=gpus)
+
+def set_generators(states:dict): # As from `generator_states`
+    "Let them stand there again; those of GPUs where there are as many as there were."
+    random.setstate(states['python'])
+    np.random.set_state(states['numpy'])
+    torch.set_rng_state(states['torch'].cpu())
+    if states['cuda'] and torch.cuda.is_initialized() and torch.cuda.device_count() == len(states['cuda']):
+        torch.cuda.set_rng_state_all([s.cpu() for s in states['cuda']])
+
+@contextmanager
+def generators_kept(cuda:bool=True): # As for `generator_states`
+    "Afterwards the generators stand where they stood."
+    states = generator_states(cuda)
+    try: yield
+    finally: set_generators(states)
+
 @contextmanager
 def seeded(seed:int): # As for `set_seed`
     "Within, all that is random comes from `seed`; afterwards the generators stand where they stood."
-    python, numpy = random.getstate(), np.random.get_state()
-    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=cuda):
-        try:
-            set_seed(seed)
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+    with generators_kept():
+        set_seed(seed)
+        yield
 
 # %% ../nbs/00_core.ipynb #9c589102
 @contextmanager

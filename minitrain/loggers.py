@@ -31,12 +31,17 @@ def _put_line(file, line:str):
     file.write(f'{line}\n'.encode())
     file.flush()
 
-def _go_back(file, at:int, begins): # `begins(kept, later)`: lines on both sides; has another fit begun in the later ones?
-    "Where a fit is continued, cut off what was written after the checkpoint: it comes again."
-    file.seek(0)
-    text = file.read()
-    kept, later = text[:at].splitlines(), text[at:].splitlines()
-    if later and not begins(kept, later): file.truncate(at)
+class _ToFile(EpochLogger): # where a fit goes on, what was written after the checkpoint comes again: it is cut off
+    def state_dict(self) -> dict:
+        "Where the file ends."
+        return super().state_dict() | dict(at=self._at if self._file is None else self._file.tell())
+    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
+        "Let the file end where it did, unless another fit has written to it since."
+        super().load_state_dict(state_dict)
+        self._file.seek(0)
+        text, at = self._file.read(), state_dict['at']
+        kept, later = text[:at].splitlines(), text[at:].splitlines()
+        if later and not self._another_began(kept, later): self._file.truncate(at)
 
 def _to_json(value):
     "A float that JSON can't write as the string that `float` and JavaScript's `Number` read."
@@ -47,7 +52,7 @@ def _to_json(value):
 def _group_names(opt) -> list: # As `Recorder` names them
     return [g.get('name', f'group {i}') for i, g in enumerate(opt.param_groups)]
 
-class JSONLogger(EpochLogger):
+class JSONLogger(_ToFile):
     "Appends JSON lines to the file `path`: the fit's start and end, each epoch, every `every`-th step."
     def __init__(self, path,
                  every:int=10):               # Training batches; to log one waits for the device, once
@@ -62,13 +67,8 @@ class JSONLogger(EpochLogger):
                     epochs=self.epochs, batches=len(self.data.train_dl),
                     valid_batches=None if valid_dl is None else len(valid_dl), groups=_group_names(self.opt))
 
-    def state_dict(self) -> dict:
-        "Where the file ends."
-        return super().state_dict() | dict(at=self._at if self._file is None else self._file.tell())
-    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
-        "Let the file end where it did, unless another fit has written to it since."
-        super().load_state_dict(state_dict)
-        _go_back(self._file, state_dict['at'], lambda kept, later: sum(b'"begin_fit"' in l for l in later) > 1)      # one is this fit's own
+    @staticmethod
+    def _another_began(kept, later): return sum(b'"begin_fit"' in line for line in later) > 1      # one is this fit's own
 
     def _write(self, event, **values):
         line = dict(event=event, seconds=round(time.perf_counter() - self.begun, 4), **values)
@@ -105,11 +105,7 @@ def _csv_header(path:Path) -> list: # Empty where there is no file, or nothing i
     if not path.exists(): return []
     with open(path, newline='', encoding='utf-8') as file: return next(csv.reader(file), [])
 
-def _begins_anew(kept, later) -> bool: # do the epochs of these rows fall back?
-    epochs = [int(l.split(b',')[0]) for l in [*kept[1:][-1:], *later] if l[:1].isdigit()]
-    return sorted({*epochs}) != epochs
-
-class CSVLogger(EpochLogger):
+class CSVLogger(_ToFile):
     """Appends a row an epoch to the file `path`: epoch, `n_iter`, training and validation averages, seconds.
 
     Raises: ValueError at the start of a fit where the file has other columns."""
@@ -126,13 +122,10 @@ class CSVLogger(EpochLogger):
         self._file, self._last = _open_lines(self.path), self.begun
         if not there: _put_line(self._file, _csv_row(fields))
 
-    def state_dict(self) -> dict:
-        "Where the file ends."
-        return super().state_dict() | dict(at=self._at if self._file is None else self._file.tell())
-    def load_state_dict(self, state_dict:dict): # In a fit, from `begin_fit` on: it begins anew
-        "Let the file end where it did, unless another fit has written to it since."
-        super().load_state_dict(state_dict)
-        _go_back(self._file, state_dict['at'], _begins_anew)
+    @staticmethod
+    def _another_began(kept, later): # do the epochs of the rows fall back?
+        epochs = [int(line.split(b',')[0]) for line in [*kept[1:][-1:], *later] if line[:1].isdigit()]
+        return sorted({*epochs}) != epochs
 
     def log_epoch(self, averages):
         last, self._last = self._last, time.perf_counter()

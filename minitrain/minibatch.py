@@ -8,13 +8,12 @@ __all__ = ['nll', 'logsumexp', 'log_softmax', 'accuracy', 'tensors_of', 'groups_
 
 # %% ../nbs/03_minibatch_training.ipynb #ba80ab50
 import copy
-from itertools import islice
 import torch
 from torch import Tensor
 from torch.nn import Flatten
 from torch.utils.data import BatchSampler, default_collate
-from .core import check_whole
-from .fetching import SeededItems, epoch_setter, from_workers, generators_kept, indices_of, mixed_seed, places_in
+from .core import check_whole, generators_kept
+from .fetching import SeededItems, epoch_setter, from_workers, indices_of, iter_at, mixed_seed, places_in
 
 # %% ../nbs/03_minibatch_training.ipynb #b8de1cb4
 _all_ = ['Flatten']
@@ -208,8 +207,7 @@ class DataLoader():
 
     def iter_from(self, start:int): # Batches of this epoch that are left out at its beginning
         "The next epoch from batch `start` on; what is left out is never fetched."
-        batches = iter(self.batches)
-        next(islice(batches, start, start), None)             # now, for a sampler may draw what it yields
+        batches = iter_at(self.batches, start)
         if type(self.batches) is not Sampler: batches = (indices_of(b, self.ds) for b in batches)    # another's
         if self.at_once and not self.num_workers: return map(self.ds.take, batches)
         self.passes += 1                       # for samplers that don't count their epochs
@@ -219,7 +217,7 @@ class DataLoader():
         return (self._collated(items, places) for places in batches)
 
     def _collated(self, items, places):
-        with generators_kept(): return self.collate_fn(items.__getitems__(places))
+        with generators_kept(cuda=False): return self.collate_fn(items.__getitems__(places))
 
     def state_dict(self) -> dict:
         "What the next epoch depends on: its number, and the seeds of order and items."

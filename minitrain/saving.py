@@ -7,7 +7,7 @@ __all__ = ['FORMAT', 'pack', 'unpack', 'CheckpointError', 'file_bytes', 'write_f
            'load_weights', 'export_model']
 
 # %% ../nbs/12b_saving.ipynb #12b00004
-import hashlib, json, math, re
+import hashlib, json, math, re, tempfile
 from collections.abc import Mapping
 from pathlib import Path
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from . import __version__
 from .core import copy_model, evaluating, import_extra, replacing
-from .batches import map_tensors, tensors_in
+from .batches import call_model, map_tensors, tensors_in
 
 # %% ../nbs/12b_saving.ipynb #12b0000a
 def _saved(t) -> Tensor: # a copy of its own, on the CPU
@@ -188,25 +188,21 @@ def _args(xb) -> tuple: # by position, by name
 
 def _exported(model, xb):
     from torch.export import Dim, export
-    batch, (args, kwargs) = Dim('batch', min=1), _args(xb)
-    def free(t): return {0: batch}
-    shapes = {k: free(v) for k, v in kwargs.items()} if kwargs else tuple(map(free, args))
-    return export(model, args, kwargs or None, dynamic_shapes=shapes)
+    (args, kwargs), free = _args(xb), {0: Dim('batch', min=1)}
+    return export(model, args, kwargs or None, dynamic_shapes=dict.fromkeys(kwargs, free) if kwargs else (free,)*len(args))
 
 def _from_onnx(path, xb) -> list:
     session = import_extra('onnxruntime', 'onnx').InferenceSession(str(path), providers=['CPUExecutionProvider'])
     names = [i.name for i in session.get_inputs()]
     return [torch.from_numpy(o) for o in session.run(None, dict(zip(names, (t.cpu().numpy() for t in tensors_in(xb)))))]
 
-def _from_pt2(path, xb) -> list:
-    args, kwargs = _args(xb)
-    return tensors_in(torch.export.load(path).module()(*args, **kwargs))
+def _from_pt2(path, xb) -> list: return tensors_in(call_model(torch.export.load(path).module(), xb))
 
 def export_model(model:nn.Module, # As it is in evaluation mode
                  xb,              # A batch of inputs, two items or more, as the model takes them
                  path,            # A name that ends in `.pt2` or `.onnx`
                  tol:float=1e-4): # By which predictions may differ
-    """Save `model` as a graph that needs none of its code, for batches of any size, and compare its predictions.
+    """Save `model` as a graph that needs none of its code, for batches of any size; one that predicts otherwise takes no file's place.
 
     Raises: ValueError of another ending, and where predictions differ; ImportError where ONNX is not there; errors of `torch.export` for a
     model that is no graph."""
@@ -215,13 +211,13 @@ def export_model(model:nn.Module, # As it is in evaluation mode
     if path.suffix == '.onnx':
         for name in ('onnx', 'onnxscript', 'onnxruntime'): import_extra(name, 'onnx')
     path.parent.mkdir(parents=True, exist_ok=True)
-    with evaluating(model):
-        program = _exported(model, xb)
-        if path.suffix == '.pt2': torch.export.save(program, path)
-        else: torch.onnx.export(program, f=str(path), dynamo=True, verbose=False)
+    with tempfile.TemporaryDirectory(dir=path.parent) as tmp, evaluating(model):
+        made, program = Path(tmp)/path.name, _exported(model, xb)
+        if path.suffix == '.pt2': torch.export.save(program, made)
+        else: torch.onnx.export(program, f=str(made), dynamo=True, verbose=False)
         for part in (xb, map_tensors(lambda t: t[:1], xb)):
-            args, kwargs = _args(part)
-            want, got = tensors_in(model(*args, **kwargs)), (_from_pt2 if path.suffix == '.pt2' else _from_onnx)(path, part)
+            want, got = tensors_in(call_model(model, part)), (_from_pt2 if path.suffix == '.pt2' else _from_onnx)(made, part)
             for a, b in zip(want, got, strict=True):
                 if not torch.allclose(a.cpu(), b.cpu(), rtol=tol, atol=tol):
-                    raise ValueError(f'{path} predicts otherwise than the model, by up to {(a.cpu() - b.cpu()).abs().max():.2g}')
+                    raise ValueError(f'{path} would predict otherwise than the model, by up to {(a.cpu() - b.cpu()).abs().max():.2g}')
+        for file in Path(tmp).iterdir(): file.replace(path.parent/file.name)              # large weights lie beside the graph

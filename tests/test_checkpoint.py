@@ -134,7 +134,6 @@ def test_ctrl_c_saves_where_it_is(valid, tmp_path):
     def make(): return everything()[0], [*everything()[1], Interrupt()]
     whole = run_of(make, tmp_path/'whole', 0, every=1000)
     for at in (7, 14) if valid else (3, 7, 9, 16):
-        (learn, cbs) = (None, None)
         with seeded(0):
             learn, cbs = make()
             run = Runner([*cbs, CtrlC(at, valid), Checkpoint(tmp_path/str(at), 1000, resume=True, log=quiet)])
