@@ -244,3 +244,11 @@ def keep_release(version): # python -c 'from test_checkpoint import *; keep_rele
     learn, cbs = first_release(); torch.manual_seed(0)
     run = Runner(cbs); run.fit(3, learn)
     (kept/version/'end.json').write_text(json.dumps(dict(losses=run.recorder.losses, valid_loss=run.history[-1]['valid_loss'])))
+
+def test_no_item_is_seen_twice_or_never():
+    "As results/resuming.json has it of us and others, in processes of their own; a loop by hand beside it, so that the count is seen to find something"
+    from minitrain.lab.continued import measure_way
+    ours, by_hand = (measure_way(name) for name in ('minitrain', 'PyTorch, every 2 batches'))
+    assert [ours[k] for k in ('twice', 'never', 'equal', 'warned')] == [0, 0, True, []] and ours['lost'] in (0, 2)     # by how far the thread had come
+    assert [by_hand[k] for k in ('twice', 'never', 'lost', 'equal', 'warned')] == [32, 0, 0, False, []]
+    with pytest.raises(RuntimeError, match='ended with 1'): measure_way('none of them')

@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['N', 'BS', 'EPOCHS', 'EVERY', 'SEED', 'RATE', 'STEPS', 'CUT', 'KILLED', 'WAYS', 'Job', 'count_seen', 'resume_ours',
            'resume_pytorch', 'resume_lightning', 'resume_ignite', 'resume_accelerate', 'resume_keras', 'resume_skorch',
-           'resume_poutyne', 'resume_fastai', 'run_way', 'measure_way', 'measure_resuming', 'resuming_table',
-           'resuming_caption']
+           'resume_poutyne', 'resume_fastai']
 
 # %% ../../nbs/15f_resuming.ipynb #d724c47e
-import hashlib, importlib.metadata, importlib.util, json, logging, os, re, subprocess, sys, tempfile, warnings
+import hashlib, json, os, re
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn, optim
 from torch.utils.data import DataLoader, TensorDataset
-from ..core import environment, replacing, set_seed
+from ..core import set_seed
 
 # %% ../../nbs/15f_resuming.ipynb #b6a540fb
 N, BS, EPOCHS, EVERY, SEED, RATE = 64, 8, 3, 2, 1, .1
@@ -237,8 +236,8 @@ def resume_fastai(job:Job) -> list:
         learn.fit(EPOCHS, start_epoch=start, cbs=SaveModelCallback(every_epoch=True, with_opt=True))
     return [*learn.model.parameters()]
 
-# %% ../../nbs/15f_resuming.ipynb #8f0c3a98
-WAYS = {                                  # name: function, the library on PyPI, the means
+# %% ../../nbs/15f_resuming.ipynb #15f00002
+WAYS = {                                  # name: function, its distributions, the means
     'minitrain': (resume_ours, 'minitrain', '`Checkpoint(every=2, resume=True)`'),
     'PyTorch, each epoch': (resume_pytorch, 'torch', 'weights, optimiser, epoch, as in its tutorial'),
     'PyTorch, every 2 batches': (partial(resume_pytorch, every=EVERY), 'torch', 'the same, saved in the epoch'),
@@ -257,72 +256,3 @@ WAYS = {                                  # name: function, the library on PyPI,
     'skorch': (resume_skorch, 'skorch', '`Checkpoint(monitor=None)`, `LoadInitState`: each epoch'),
     'Poutyne': (resume_poutyne, 'poutyne', '`ModelBundle.train`: each epoch'),
     'fastai': (resume_fastai, 'fastai', '`SaveModelCallback(every_epoch=True, with_opt=True)`, `fit(start_epoch=)`: each epoch')}
-
-def run_way(name:str, folder, out, cut:int|None=None):
-    "Train in this process by way `name`, from what lies in `folder`; the trace goes to `out`, warnings too."
-    job = Job(folder, out, cut)
-    logged, handler = [], logging.Handler(logging.WARNING)
-    handler.emit = lambda record: logged.append(record.getMessage())
-    logging.getLogger().addHandler(handler)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter('always')
-        weights = WAYS[name][0](job)
-    job.write(weights, logged + [str(w.message) for w in said])
-
-_start = 'import sys; from minitrain.lab.resuming import run_way; run_way(*sys.argv[1:4], int(sys.argv[4]) or None)'
-
-def _process(name, folder, out, cut=0) -> dict: # The trace
-    folder.mkdir(exist_ok=True)
-    root = str(Path(importlib.util.find_spec('minitrain').origin).parents[1])             # this one, installed or not
-    env = os.environ | dict(OMP_NUM_THREADS='1', KERAS_BACKEND='torch', PYTHONPATH=os.pathsep.join([root, os.environ.get('PYTHONPATH', '')]))
-    done = subprocess.run([sys.executable, '-c', _start, name, folder, out, str(cut)], capture_output=True, text=True, env=env, cwd=folder)
-    if done.returncode != (KILLED if cut else 0): raise RuntimeError(f'{name} ended with {done.returncode}:\n{done.stderr[-2000:]}')
-    return json.loads(out.read_text(encoding='utf-8'))
-
-def measure_way(name:str) -> dict: # As of `count_seen`; equal: the weights of a run that was left alone? warned: what it said
-    """Kill a run of way `name` in its second epoch, let it go on, and count.
-
-    Raises: RuntimeError with what a process said that failed."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        whole = _process(name, folder/'whole', folder/'whole.json')
-        first = _process(name, folder/'cut', folder/'first.json', CUT)
-        second = _process(name, folder/'cut', folder/'second.json')
-    if first['ids'] != whole['ids'][:CUT]: raise RuntimeError(f'{name}: two runs of one seed differ before anything was cut off')
-    equal = all(map(torch.equal, map(torch.tensor, whole['weights']), map(torch.tensor, second['weights'])))
-    said = [w for w in dict.fromkeys(second['said']) if w not in whole['said'] and re.search('resum|restor', w, re.I)]
-    return count_seen(first, second) | dict(equal=equal, warned=said)
-
-# %% ../../nbs/15f_resuming.ipynb #958fcd08
-def _version(names): return ' + '.join(importlib.metadata.version(n) for n in names.split())
-
-def measure_resuming(path) -> dict: # The record
-    "Measure every way whose library is installed, and write the record to `path`."
-    found = {}
-    for name, (_, libraries, _) in WAYS.items():
-        try: version = _version(libraries)
-        except importlib.metadata.PackageNotFoundError: continue
-        found[name] = dict(version=version, **measure_way(name))
-        print(name, found[name], file=sys.stderr, flush=True)
-    record = dict(environment=environment(threads=1), ways=found)
-    with replacing(path) as f: f.write((json.dumps(record, indent=1) + '\n').encode())
-    return record
-
-def resuming_table(record:dict) -> str: # As of `measure_resuming` → Markdown
-    "A row for each way."
-    head = ['', 'its documented means', 'batches lost', 'seen twice', 'never seen', 'the weights of a run left alone', 'warns of it']
-    rows = [head, ['---']*len(head)]
-    for name, (_, _, means) in WAYS.items():
-        r = record['ways'].get(name)
-        title = f'**{name}**' if name == 'minitrain' else name
-        rows.append([title, means, *['']*4, 'not measured'] if r is None else
-                    [f"{title} {r['version']}", means, *(str(r[k]) for k in ('lost', 'twice', 'never')), 'yes' if r['equal'] else 'no',
-                     'yes' if r['warned'] else 'no'])
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
-
-def resuming_caption(record:dict) -> str:
-    "What the table counts, and where it was measured."
-    env = record['environment']
-    return (f'Of {N} items in batches of {BS}, a run is killed after batch {CUT - STEPS} of epoch 2; counted are the items of epoch 2 that the '
-            f'final weights saw twice and never. One seed each. {env["date"]}, {env["hardware"]}, ' +
-            ', '.join(f'{k} {v}' for k, v in env['versions'].items()) + '.')
