@@ -84,22 +84,27 @@ def run(path:Path, flags=(), limit:int=1800, only:str='') -> bool:
         return False
     return True
 
-def run_beside(folder:Path, *args, **kwargs) -> tuple: # Whether it went well, and what it printed
-    "`run` with the package that lies in `folder`, in a forked process: what is imported already, such as PyTorch, need not be again."
+def beside(folder:Path, f, *args, limit:float|None=None, **kwargs) -> tuple: # Whether it went well, and what it printed
+    "Call `f` with the package that lies in `folder`, in a forked process: what is imported already, such as PyTorch, need not be again."
     with tempfile.TemporaryFile('w+', encoding='utf-8') as said:
-        process = multiprocessing.get_context('fork').Process(target=_beside, args=(folder, said.fileno(), args, kwargs))
-        process.start(); process.join()
+        process = multiprocessing.get_context('fork').Process(target=_beside, args=(folder, said.fileno(), f, args, kwargs))
+        process.start(); process.join(limit)
+        if process.is_alive(): process.kill(); process.join()
         said.seek(0)
         return process.exitcode == 0, said.read()
 
-def _beside(folder, said, args, kwargs):
+def _beside(folder, said, f, args, kwargs):
     for fd in (1, 2): os.dup2(said, fd)
     sys.stdout, sys.stderr = (open(fd, 'w', encoding='utf-8', closefd=False) for fd in (1, 2))
     for name in [m for m in sys.modules if m.split('.')[0] == 'minitrain']: del sys.modules[name]
     sys.path.insert(0, str(folder))
-    import minitrain
-    if Path(minitrain.__file__).parent != Path(folder)/'minitrain': raise ImportError(f'{minitrain.__file__} is not in {folder}')
-    well = run(*args, **kwargs)
+    try:
+        import minitrain
+        if Path(minitrain.__file__).parent != Path(folder)/'minitrain': raise ImportError(f'{minitrain.__file__} is not in {folder}')
+        well = f(*args, **kwargs)
+    except BaseException as e:
+        traceback.print_exception(e)
+        well = False
     sys.stdout.flush(); sys.stderr.flush()
     os._exit(not well)
 

@@ -95,5 +95,5 @@ def test_a_wrong_constant_turns_red(tmp_path, notebook, module, right, mutant, c
     text = (package/f'{module}.py').read_text(encoding='utf-8')
     assert text.count(right) == 1, f'{right} is not in {module} once: the test has to follow the code'
     (package/f'{module}.py').write_text(text.replace(right, mutant), encoding='utf-8')
-    well, said = run_modules.run_beside(tmp_path, root/'nbs'/f'{notebook}.ipynb', only=cell)
+    well, said = run_modules.beside(tmp_path, run_modules.run, root/'nbs'/f'{notebook}.ipynb', only=cell)
     assert not well and f'{notebook}.ipynb, cell ' in said and ('AssertionError' in said or 'ClaimError' in said), said[-2000:]

@@ -1,0 +1,171 @@
+"""The tests, tested: one small change to an exported module at a time, drawn at random among those of cosmic-ray's
+operators, and whether any test sees it.
+
+    python tests/mutants.py              300 mutants, one a core; writes results/mutants.json
+    python tests/mutants.py --n 20 --only minibatch --out /tmp/some.json
+
+A mutant is caught where its notebook fails on the changed module, or a file of tests/ or another notebook that uses
+the module's names; those that use most of them come first, and as many are tried as take 90 s unchanged. One that takes
+ten times as long as the module unchanged is ended, and caught too. What survives is kept in the file with the line before and after, for a person to read; what that person writes
+under `read` is kept as long as the line is.
+"""
+import argparse, ast, difflib, json, multiprocessing, os, random, re, shutil, sys, tempfile, time
+from pathlib import Path
+import run_modules
+
+root = Path(__file__).resolve().parent.parent
+LEFT_OUT = ('test_package.py', 'test_gpu.py', 'test_readme.py')     # what they test is no module's code
+NOT_CODE = ('__init__.py', '_modidx.py', 'all.py')
+PEERS = ('peers.py', 'resuming.py', 'continued.py')                 # other libraries, which the tests do without
+
+def operators() -> dict: # of cosmic-ray, by name; those that insert variables want to be told which
+    from cosmic_ray.plugins import get_operator, operator_names
+    return {name: get_operator(name)() for name in operator_names() if 'Variable' not in name}
+
+def without_effect(source) -> list: # (first, last) positions of annotations, and of `__all__`
+    def place(node): return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        for name in ('annotation', 'returns'):
+            if getattr(node, name, None) is not None: found.append(place(getattr(node, name)))
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '__all__': found.append(place(node))
+    return found
+
+def sites(path) -> dict: # {position: [(operator, which of its occurrences)]}
+    from cosmic_ray.ast import Visitor, get_ast
+    source = path.read_text(encoding='utf-8')
+    tree, without, found = get_ast(source), without_effect(source), {}
+    class Count(Visitor):
+        def __init__(self, name, operator): self.name, self.operator, self.n = name, operator, 0
+        def visit(self, node):
+            for start, stop in self.operator.mutation_positions(node):
+                if not any(a <= start < b for a, b in without):
+                    found.setdefault((start, stop), []).append((self.name, self.n))
+                self.n += 1
+            return node
+    for name, operator in operators().items(): Count(name, operator).walk(tree)
+    return found
+
+def drawn(n, seed, only='') -> tuple: # mutants, and the number of places that they were drawn from
+    rng = random.Random(seed)
+    paths = [p for p in sorted((root/'minitrain').rglob('*.py')) if p.name not in (*NOT_CODE, *PEERS) and p.stem.startswith(only)]
+    places = [(path, ways) for path in paths for _, ways in sorted(sites(path).items())]
+    known = operators()
+    for path, ways in rng.sample(places, min(n, len(places))):
+        from cosmic_ray.mutating import mutate_code
+        operator, which = rng.choice(ways)
+        source = path.read_text(encoding='utf-8')
+        mutant = mutate_code(source, known[operator], which)
+        before, after = changed(source, mutant)
+        yield dict(module=str(path.relative_to(root)), operator=operator, before=before, after=after), mutant, len(places)
+
+def changed(a, b) -> tuple: # the lines of either that the other has not
+    lines = [l for l in difflib.ndiff(a.splitlines(), b.splitlines()) if l[:2] in ('- ', '+ ')]
+    return tuple('\n'.join(l[2:].strip() for l in lines if l[0] == sign) for sign in '-+')
+
+def notebook_of(module): # the one that exports it
+    line = re.search(r'File to edit: \S*nbs/(\S+\.ipynb)', (root/module).read_text(encoding='utf-8'))
+    return line[1]
+
+def users(module) -> list: # what is tried: the module's notebook, then files of tests/ and notebooks, by how many of its names they use
+    source = (root/module).read_text(encoding='utf-8')
+    names = ast.literal_eval(re.search(r'^__all__ = (\[.*?\])', source, re.M | re.S)[1])
+    uses = re.compile(r'\b(' + '|'.join([*names, Path(module).stem]) + r')\b')
+    own, found = notebook_of(module), {}
+    for p in (root/'tests').glob('test_*.py'):
+        if p.name not in LEFT_OUT: found[p.name] = uses.findall(p.read_text(encoding='utf-8'))
+    for p in (root/'nbs').glob('[0-9]*.ipynb'):
+        if p.name != own: found[p.name] = uses.findall('\n'.join(s for _, s in run_modules.cells(p)))
+    return [own, *sorted((k for k, v in found.items() if v), key=lambda k: (-len(set(found[k])), k))]
+
+def attempt(folder, name) -> bool: # in a forked process whose package lies in `folder`
+    if name.endswith('.ipynb'): return run_modules.run(folder/'nbs'/name)
+    import pytest
+    os.chdir(folder)
+    return pytest.main(['-q', '-x', '-p', 'no:cacheprovider', f'--basetemp={folder/"files"}', f'tests/{name}']) == 0
+
+class Bench:
+    "A copy of the checkout, in which one mutant at a time is tried"
+    def __init__(self, folder):
+        self.folder, self.seconds = folder, {}
+        leave = shutil.ignore_patterns('.venv*', '.git', '__pycache__', '*.egg-info', 'build', 'recipe.log')
+        shutil.copytree(root, folder, ignore=leave)
+
+    def tried(self, name, limit=None) -> tuple:
+        start = time.perf_counter()
+        well, said = run_modules.beside(self.folder, attempt, self.folder, name, limit=limit)
+        return well, said, time.perf_counter() - start
+
+    def usual(self, name, most): # seconds that it takes unchanged; None where it is no use here, or takes longer than `most`
+        if name not in self.seconds:
+            well, said, took = self.tried(name, 3000)
+            if not well: print(f'{name} fails with nothing changed, and is left out:\n{said[-800:]}', flush=True)
+            self.seconds[name] = took if well else None
+        return self.seconds[name] if (self.seconds[name] or most) < most else None
+
+    def caught_by(self, mutant, module, most):
+        spent = 0
+        for name in users(module):
+            usual = self.usual(name, most - spent)
+            if usual is None: continue
+            spent += usual
+            (self.folder/module).write_text(mutant, encoding='utf-8')
+            try: well, *_ = self.tried(name, 30 + 10*usual)
+            finally: shutil.copy(root/module, self.folder/module)
+            if not well: return name
+        return None
+
+def work(todo, done, most):
+    with tempfile.TemporaryDirectory() as tmp:
+        os.environ['PYTHONPATH'] = str(Path(tmp)/'minitrain')        # for the processes that tests start
+        bench = Bench(Path(tmp)/'minitrain')
+        while (job := todo.get()) is not None:
+            known, mutant = job
+            start = time.perf_counter()
+            by = bench.caught_by(mutant, known['module'], most)
+            done.put(dict(known, caught_by=by, seconds=round(time.perf_counter() - start, 1)))
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--n', type=int, default=300)
+    p.add_argument('--seed', type=int, default=int(time.time()))
+    p.add_argument('--only', default='', metavar='MODULE', help='modules whose name begins so')
+    p.add_argument('--workers', type=int, default=os.cpu_count() or 1)
+    p.add_argument('--most', type=float, default=90, metavar='S', help='seconds that the tests tried on a mutant take, unchanged (default 90)')
+    p.add_argument('--out', type=Path, default=root/'results'/'mutants.json')
+    args = p.parse_args()
+    print(f'seed {args.seed}', flush=True)
+    os.environ.update(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', MPLBACKEND='agg', PYTHONUTF8='1')
+    chosen = [*drawn(args.n, args.seed, args.only)]
+    import torch._dynamo, scipy.stats, matplotlib.pyplot, execnb.shell, pytest      # once, before processes fork
+    context = multiprocessing.get_context('fork')
+    todo, done = context.Queue(), context.Queue()
+    for known, mutant, _ in chosen: todo.put((known, mutant))
+    for _ in range(args.workers): todo.put(None)
+    workers = [context.Process(target=work, args=(todo, done, args.most)) for _ in range(args.workers)]
+    for w in workers: w.start()
+    found = []
+    for i in range(len(chosen)):
+        found.append(r := done.get())
+        print(f"{i + 1:4} {r['seconds']:6.1f} s  {r['module']}: {r['caught_by'] or 'SURVIVES'}"
+              + ('' if r['caught_by'] else f"\n       {r['operator']}\n     - {r['before']}\n     + {r['after']}"), flush=True)
+    for w in workers: w.join()
+    save(found, args, chosen[0][2])
+
+def save(found, args, places):
+    from minitrain.core import environment
+    old = json.loads(args.out.read_text(encoding='utf-8'))['survivors'] if args.out.exists() else []
+    read = {(s['before'], s['after']): s['read'] for s in old}
+    lived = sorted((r for r in found if not r['caught_by']), key=lambda r: (r['module'], r['before']))
+    by = {}
+    for r in found: by.setdefault(Path(r['module']).stem, [0, 0])[r['caught_by'] is None] += 1
+    own = sum(r['caught_by'] == notebook_of(r['module']) for r in found)
+    results = dict(n=len(found), caught=len(found) - len(lived), by_own_notebook=own, places=places, seed=args.seed,
+                   environment=environment(threads=1),
+                   modules={k: dict(caught=c, survived=s) for k, (c, s) in sorted(by.items())},
+                   survivors=[{k: r[k] for k in ('module', 'operator', 'before', 'after')}
+                              | dict(read=read.get((r['before'], r['after']), '')) for r in lived])
+    args.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+    print(f"{results['caught']} of {results['n']} caught, {own} by the module's own notebook")
+
+if __name__ == '__main__': main()
