@@ -9,7 +9,9 @@ the module's names; those that use most of them come first, and as many are trie
 ten times as long as the module unchanged is ended, and caught too. What survives is kept in the file with the line before and after, for a person to read; what that person writes
 under `read` is kept as long as the line is.
 """
-import argparse, ast, difflib, json, multiprocessing, os, random, re, shutil, sys, tempfile, time
+import argparse, ast, difflib, json, multiprocessing, os, random, re, shutil, tempfile, time
+from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 import run_modules
 
@@ -67,6 +69,7 @@ def notebook_of(module): # the one that exports it
     line = re.search(r'File to edit: \S*nbs/(\S+\.ipynb)', (root/module).read_text(encoding='utf-8'))
     return line[1]
 
+@lru_cache
 def users(module) -> list: # what is tried: the module's notebook, then files of tests/ and notebooks, by how many of its names they use
     source = (root/module).read_text(encoding='utf-8')
     names = ast.literal_eval(re.search(r'^__all__ = (\[.*?\])', source, re.M | re.S)[1])
@@ -103,15 +106,15 @@ class Bench:
             self.seconds[name] = took if well else None
         return self.seconds[name] if (self.seconds[name] or most) < most else None
 
-    def caught_by(self, mutant, module, most):
-        spent = 0
-        for name in users(module):
+    def caught_by(self, mutant, module, names, most):
+        spent, unchanged = 0, (self.folder/module).read_text(encoding='utf-8')
+        for name in names:
             usual = self.usual(name, most - spent)
             if usual is None: continue
             spent += usual
             (self.folder/module).write_text(mutant, encoding='utf-8')
-            try: well, *_ = self.tried(name, 30 + 10*usual)
-            finally: shutil.copy(root/module, self.folder/module)
+            well, *_ = self.tried(name, 30 + 10*usual)
+            (self.folder/module).write_text(unchanged, encoding='utf-8')
             if not well: return name
         return None
 
@@ -120,9 +123,9 @@ def work(todo, done, most):
         os.environ['PYTHONPATH'] = str(Path(tmp)/'minitrain')        # for the processes that tests start
         bench = Bench(Path(tmp)/'minitrain')
         while (job := todo.get()) is not None:
-            known, mutant = job
+            known, mutant, names = job
             start = time.perf_counter()
-            by = bench.caught_by(mutant, known['module'], most)
+            by = bench.caught_by(mutant, known['module'], names, most)
             done.put(dict(known, caught_by=by, seconds=round(time.perf_counter() - start, 1)))
 
 def main():
@@ -137,10 +140,10 @@ def main():
     print(f'seed {args.seed}', flush=True)
     os.environ.update(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', MPLBACKEND='agg', PYTHONUTF8='1')
     chosen = [*drawn(args.n, args.seed, args.only)]
-    import torch._dynamo, scipy.stats, matplotlib.pyplot, execnb.shell, pytest      # once, before processes fork
+    for name in ('torch._dynamo', 'scipy.stats', 'matplotlib.pyplot', 'execnb.shell', 'pytest'): import_module(name)     # once, before processes fork
     context = multiprocessing.get_context('fork')
     todo, done = context.Queue(), context.Queue()
-    for known, mutant, _ in chosen: todo.put((known, mutant))
+    for known, mutant, _ in chosen: todo.put((known, mutant, users(known['module'])))
     for _ in range(args.workers): todo.put(None)
     workers = [context.Process(target=work, args=(todo, done, args.most)) for _ in range(args.workers)]
     for w in workers: w.start()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALPHA', 'GROUPS', 'QUANTILES', 'VERDICTS', 'one_sided', 'group_size', 'Count', 'count_theory', 'worst', 'sum_up',
-           'pairs_tail', 'count_recorded', 'count_far', 'percentile', 'verdict', 'plot_draws']
+           'pairs_tail', 'count_recorded', 'count_far', 'percentile', 'verdict', 'plot_draws', 'smallest_shift']
 
 # %% ../../nbs/00a_counting.ipynb #6b9db333
 import math
@@ -72,6 +72,7 @@ def worst(counts:list) -> Tensor: # (...,)
 # %% ../../nbs/00a_counting.ipynb #0c0605cc
 QUANTILES = (0., .005, .01, .025, .05, .1, .25, .5, .75, .9, .95, .975, .99, .995, 1.)
 _LINES = (.1, .25, .5, .75, .9)
+_RECORDED_LOOKS = 2*len(_LINES) + 2      # above and below each, not finite, finite
 
 def _number(v): return v if math.isfinite(v) else str(v)      # JSON has no infinity
 
@@ -123,13 +124,16 @@ def count_recorded(draws:Tensor,  # (...,m), fresh
                    _urn(below + 1, n, m))]
     unwell = (~draws.isfinite()).sum(-1)
     looks += [('not finite', unwell, _urn(sick + 1, n, m)), ('finite', m - unwell, _urn(n - sick + 1, n, m))]
-    return [Count(what, k, m, (len(looks)*tails[k]).clamp(max=1)) for what, k, tails in looks]
+    return [Count(what, k, m, (_RECORDED_LOOKS*tails[k]).clamp(max=1)) for what, k, tails in looks]
 
 # %% ../../nbs/00a_counting.ipynb #41dc0996
 _BEYOND = .1         # the share of draws beyond the recorded 5 % and 95 % quantiles
 _HEAVIER = 2         # the 2 of λ³/2
 _ESTIMATED = 2       # as much again, for quantiles that are estimates
 _LOOKS = 2           # there are two counts below
+
+def _far_reach(m): # how many times as far from the median as the 5 % or 95 % quantile one of `m` draws must lie
+    return (m*_BEYOND*_HEAVIER*_ESTIMATED*_LOOKS/ALPHA)**(1/3)
 
 def count_far(draws:Tensor,  # (...,m), fresh; one is enough
               recorded:dict, # `sum_up` of earlier ones
@@ -140,7 +144,7 @@ def count_far(draws:Tensor,  # (...,m), fresh; one is enough
     low, mid, high = (float(recorded['quantiles'][q]) for q in ('0.05', '0.5', '0.95'))
     n, m = recorded['n'], draws.shape[-1]
     rate = m*_BEYOND*_HEAVIER*_ESTIMATED*_LOOKS
-    reach = (rate/ALPHA)**(1/3)
+    reach = _far_reach(m)
     x = draws.double().nan_to_num(nan=mid, posinf=math.inf, neginf=-math.inf)
     above = (x - mid)/(high - mid) if high > mid else torch.zeros_like(x)     # on a side without width nothing is far
     below = (mid - x)/(mid - low) if mid > low else torch.zeros_like(x)
@@ -201,3 +205,49 @@ def plot_draws(draws:dict,       # Columns of draws by name; one axes each
         ax.set(xlabel=(xlabels or {}).get(name, name), ylabel=f'draws of {len(x)}' if ax is axs[0] else '')
     if title: axs[0].figure.suptitle(title, fontsize='medium')
     return axs
+
+# %% ../../nbs/00a_counting.ipynb #00a50002
+def _quantile(row, share): # of the recorded draws, between those that were kept
+    kept = [(float(q), float(v)) for q, v in row['quantiles'].items() if math.isfinite(float(v))]
+    return np.interp(share, *zip(*kept))
+
+def _surely(tails, m, miss, looks=1): # the chance of one draw with which the count of `m` is an alarm but for `miss`; None: it never is
+    alarms = np.flatnonzero(looks*np.asarray(tails) < ALPHA)
+    return scipy_stats().beta.isf(miss, alarms[0], m - alarms[0] + 1) if len(alarms) else None
+
+def _theory_shift(row, miss):
+    groups = min(GROUPS, row['fresh'])
+    p = _surely(_binomial_tails(groups), groups, miss, 2)
+    draws = np.random.default_rng(0).random((20_000, row['fresh']//groups))
+    means = _quantile(row, draws).mean(1)
+    return max(abs(np.quantile(means, q) - means.mean()) for q in (p, 1 - p))
+
+def _recorded_shift(row, miss):
+    n, m, up, down = row['n'], row['fresh'], [], []
+    for q in _LINES:
+        line, below = float(row['quantiles'][f'{q:g}']), int(q*(n - 1))
+        above, under = (_surely(_urn(rank, n, m), m, miss, _RECORDED_LOOKS) for rank in (n - below, below + 1))
+        if above: up.append(line - _quantile(row, 1 - above))
+        if under: down.append(_quantile(row, under) - line)
+    return max(min(up), min(down)) if up and down else None
+
+def _far_shift(row, miss): # a draw on the far side of the median must be carried over it, and out
+    low, mid, high = (_quantile(row, q) for q in (.05, .5, .95))
+    start = (_BEYOND/2*_HEAVIER*_ESTIMATED/miss**(1/row['fresh']))**(1/3)
+    reach = _far_reach(row['fresh'])
+    return max(reach*(high - mid) + start*(mid - low), reach*(mid - low) + start*(high - mid))
+
+def _paired_shift(row, miss): # of the differences, until so many are lost
+    n, m = row['n'], row['fresh']
+    p = _surely(pairs_tail(np.arange(m + 1), n - row['wins'], n, m), m, miss)
+    return None if p is None else _quantile(row, p)
+
+def smallest_shift(row:dict,         # Of the ledger: `sum_up` with kind, number of fresh draws, wins of pairs, `far`
+                   miss:float=ALPHA, # Chance that a shift as large is not seen
+                  ) -> float|None:   # In the figure's unit; 0: any change is seen; None: none ever is
+    """The smallest shift of all draws, either way, that a check sees but for `miss`.
+
+    Assumes that the draws are distributed as the recorded ones; of those far out, as `count_far` does."""
+    if row['kind'] == 'exact': return 0.
+    shift = {'theory': _theory_shift, 'paired': _paired_shift}.get(row['kind'], _far_shift if row.get('far') else _recorded_shift)(row, miss)
+    return None if shift is None else max(float(shift), 0.)

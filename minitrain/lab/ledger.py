@@ -74,9 +74,9 @@ def glance(ledger:dict) -> str: # As `read_ledger` returns
 
 def report(ledger:dict, only:str='') -> str: # Beginning of the ids to show
     "The ledger as text, worst verdicts first."
-    from minitrain.lab.claims import as_line
+    from minitrain.lab.claims import as_line, as_shift
     rows = [r for r in ledger['claims'].values() if r['id'].startswith(only)]
-    lines = [f'{as_line(r)}\n    {r["sentence"]}' for r in _worst_first(rows)]
+    lines = [f'{as_line(r)}\n    {r["sentence"]}\n    a check sees {as_shift(r)}' for r in _worst_first(rows)]
     lines += [f'mutant alive: {c}, {name}: caught {k} of {n}; {why or "not explained"}' for c, name, k, n,
               why in power(ledger)[2]
               if c.startswith(only)]
@@ -106,7 +106,7 @@ def markdown(ledger:dict,
              notebooks:dict, # As `claim_notebooks` returns; what else is in it is not looked at
             ) -> str:
     "The page for readers: `results/claims.md`."
-    from minitrain.lab.claims import shown, as_mean_sd
+    from minitrain.lab.claims import as_mean_sd, as_shift, shown
     from minitrain.lab.counting import VERDICTS
     files = {prefix: name for name, (_, prefixes, _) in notebooks.items() for prefix in prefixes}
     def cells(r):
@@ -115,17 +115,19 @@ def markdown(ledger:dict,
         place = f"{r['percentile']:.3g}" if r.get('percentile') is not None else ''
         lesson = shown(r['lesson'], 6) if r.get('lesson') is not None else ''
         where = f"[{r['section'] or nb}](../nbs/{nb})"
-        return f"| `{r['id']}` | {r['sentence']} | {lesson} | {as_mean_sd(r)} | {theory} | {place} | {where} |"
+        return f"| `{r['id']}` | {r['sentence']} | {lesson} | {as_mean_sd(r)} | {theory} | {place} | {as_shift(r)} | {where} |"
     text = ['# The lesson\'s figures as distributions', '', glance(ledger), '',
             '![Each figure of the lesson at its percentile among our draws](claims.png)', '',
             "Made by `minitrain claims`. Theory: the mean that a formula gives. Percentile: where the lesson's figure "
-            'falls among our draws. `claims.json` also names date, hardware, versions, seed and quantiles.',
+            'falls among our draws. A check sees: the smallest shift of all draws that it misses but once in a million, as rarely as it '
+            'raises a false alarm (00a); where it draws a single run that can be more than is possible, and the claim rests on '
+            'its other figures. `claims.json` also names date, hardware, versions, seed and quantiles.',
             '']
     for v in reversed(VERDICTS):
         rows = [r for r in _worst_first(ledger['claims'].values()) if r['verdict'] == v]
         if rows: text += [f'## {v.capitalize()}: {len(rows)}', '',
-                          '| figure | sentence | lesson | ours, mean ± sd | theory | percentile | notebook |',
-                          '|---'*7 + '|', *map(cells, rows), '']
+                          '| figure | sentence | lesson | ours, mean ± sd | theory | percentile | a check sees | notebook |',
+                          '|---'*8 + '|', *map(cells, rows), '']
     caught, n, lived = power(ledger)
     text += [f'## Power: {caught} of {n} mutants caught', '',
              'Wrong versions of what a claim tests, each tried in place of the right one.', '']
