@@ -71,6 +71,12 @@ def is_epoch_metric(metric) -> bool:
     "Does `metric` see a whole epoch, as those of torchmetrics, torcheval and `EpochMetric` do, and is no function of a batch?"
     return not isinstance(metric, type) and all(callable(getattr(metric, k, None)) for k in ('update', 'compute', 'reset'))
 
+def _joined_metric(metric, states): # of those who saw a batch each in turn
+    if hasattr(metric, 'joined_state'): return metric.joined_state(states)
+    if hasattr(metric, 'sync_on_compute'): return states[0] # of torchmetrics: `compute` asks the others
+    raise TypeError(f'metric {metric_names([metric])[0]!r} sees whole epochs, and can not be joined over processes: give it joined_state(states), '
+                    'or take EpochMetric')
+
 class AvgStats():
     """Loss and metrics of the items seen.
 
@@ -97,6 +103,7 @@ class AvgStats():
 
     def accumulate(self, run):
         "Add the batch that `run` holds; nothing is copied from the device."
+        if getattr(getattr(run, 'together', None), 'idle', False): return          # what it holds is another process's (14)
         yb = run.yb
         if self.weigh is not None: nb = float(self.weigh(run.xb, yb))
         else: nb = yb.shape[0] if type(yb) is Tensor and yb.shape else items_in(run.xb, yb)
@@ -156,6 +163,20 @@ class AvgStats():
         if self._waiting: self._device = getattr(self._waiting[0][0], 'device', torch.device('cpu'))
         for m, saved in zip(self._of_epoch, state_dict['of_epoch'], strict=True): m.load_state_dict(saved)
 
+    def joined_state(self, states:list) -> dict: # As from `state_dict` of those who saw an item each, in turn; nothing waits
+        """The state of one who saw all that they saw.
+
+        Raises: TypeError of a metric of the whole epoch that can't be joined."""
+        sums = [o['sums'] for o in states if o['sums'] is not None]
+        of_epoch = [_joined_metric(m, parts) for m, *parts in zip(self._of_epoch, *(o['of_epoch'] for o in states), strict=True)]
+        return dict(sums=[torch.stack(v).sum(0) for v in zip(*sums)] if sums else None, count=sum(o['count'] for o in states), waiting=[],
+                    nb=0, summed=any(o['summed'] for o in states), of_epoch=of_epoch)
+
+    def settled_state(self) -> dict:
+        "As `state_dict`; what waits is summed first."
+        self._add_up()
+        return self.state_dict()
+
     @property
     def names(self) -> list:          # Strings, as many as averages
         "What the averages are of: the loss, then each metric."
@@ -209,3 +230,7 @@ class EpochMetric():
     def load_state_dict(self, state_dict:dict):
         "Go on where `state_dict` was taken."
         self.pairs = list(state_dict['pairs'])
+
+    def joined_state(self, states:list) -> dict: # Of those who saw a share of each batch
+        "What one would have kept who saw all."
+        return dict(pairs=[pair for batch in zip_longest(*(o['pairs'] for o in states)) for pair in batch if pair is not None])

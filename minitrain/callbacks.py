@@ -84,6 +84,7 @@ class Callback(ReadsRunner):
     _order = 0                            # smaller goes first; equal ones as they were added
     _orders = {}                          # {event: order}, where it differs from `_order`
     only_looks = False                    # does it leave the training as it is?
+    first_only = False                    # does it draw or write, so that of several processes only the first should? See 14
     transient = ()                        # names of attributes that may begin anew where a fit goes on (13)
     not_with = {}                         # {a class, a name, or a function of the other callback: why they can't work together}
     def set_runner(self, run): self.run = run

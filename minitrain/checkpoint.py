@@ -11,13 +11,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np
-import torch
 from torch import Tensor, nn
 from .callbacks import Callback
 from .control import Interrupt, Quantity
-from .core import check_whole, generator_states, replacing, set_generators
+from .core import (check_whole, generator_states, is_sharded, load_whole, replacing, set_generators,
+                            sharded_as)
 from .events import name_of
-from .fetching import epoch_setter, loader_parts
+from .fetching import loader_state, set_loader
 from .learner import device_of
 from .lr_find import LR_Find
 from .saving import CheckpointError, file_bytes, misfit, pack, read_file
@@ -32,20 +32,6 @@ def _generators() -> dict: # the global ones; Python's 625 numbers as an array
 def _set_generators(states):
     version, numbers, gauss = states['python']
     set_generators(states | dict(python=(version, tuple(numbers.tolist()), gauss)))
-
-def _own_generators(dl) -> list: # of a loader and its samplers
-    return [o.generator for o in loader_parts(dl) if isinstance(getattr(o, 'generator', None), torch.Generator)]
-
-def _loader_state(dl) -> dict: # of a loader between two epochs, ours or another's
-    if dl is None: return {}
-    if hasattr(dl, 'iter_from'): return dict(own=dl.state_dict()) if hasattr(dl, 'state_dict') else {}
-    told = epoch_setter(dl)
-    return dict(generators=[g.get_state() for g in _own_generators(dl)], epoch=getattr(told.__self__, 'epoch', None) if told else None)
-
-def _set_loader(dl, state):
-    if 'own' in state: return dl.load_state_dict(state['own'])
-    for generator, saved in zip(_own_generators(dl), state.get('generators', ())): generator.set_state(saved)
-    if state.get('epoch') is not None: epoch_setter(dl)(state['epoch'])
 
 # %% ../nbs/13_checkpoint.ipynb #13c0000e
 _NAME = re.compile(r'(\d+)-(\d+)\.safetensors')
@@ -126,7 +112,7 @@ def _run_state(run, start:tuple, origin:dict, finished:bool=False) -> dict: # `o
         opt=run.opt.state_dict(), kinds=dict(model=type(model).__name__, opt=type(run.opt).__name__),
         callbacks={name_of(cb): dict(kind=type(cb).__name__, takes_part=_takes_part(cb), state=cb.state_dict() if _can_save(cb) else None)
                    for cb in run.cbs},
-        generators=_generators(), origin=origin, loaders=[_loader_state(run.data.train_dl), _loader_state(run.data.valid_dl)])
+        generators=_generators(), origin=origin, loaders=[loader_state(run.data.train_dl), loader_state(run.data.valid_dl)])
 
 def _differences(run, state) -> list: # Sentences
     here, there, said = {name_of(cb): cb for cb in run.cbs}, state['callbacks'], []
@@ -144,16 +130,19 @@ def _differences(run, state) -> list: # Sentences
 
 def _restore(run, state):
     "Let the fit of `run` be where it was."
-    run.model.load_state_dict(state['model'])
+    load_whole(run.model, state['model'])
     for k, p in run.model.named_parameters(): p.requires_grad_(k not in state['frozen'])
     if state['loss']: run.loss_func.load_state_dict(state['loss'])
     run.opt.load_state_dict(state['opt'])
+    for p, values in getattr(run.opt, 'state', {}).items():
+        for k, v in values.items() if is_sharded(p) else ():
+            if isinstance(v, Tensor) and v.shape == p.shape: values[k] = sharded_as(v, p)
     for cb in run.cbs:
         saved = state['callbacks'].get(name_of(cb))
         if saved and saved['state'] is not None and _can_save(cb): cb.load_state_dict(saved['state'])
-    for p, g in zip(all_params(run.opt), state['grads']): p.grad = None if g is None else g.clone()
+    for p, g in zip(all_params(run.opt), state['grads']): p.grad = None if g is None else sharded_as(g.clone(), p)
     for k, v in state['counts'].items(): setattr(run, k, v)
-    if run.data.valid_dl is not None: _set_loader(run.data.valid_dl, state['loaders'][1])
+    if run.data.valid_dl is not None: set_loader(run.data.valid_dl, state['loaders'][1])
 
 # %% ../nbs/13_checkpoint.ipynb #13c00013
 def _marks(cb) -> dict: # of the attributes, what changes when they do
@@ -197,9 +186,9 @@ class Checkpoint(Callback):
     def begin_fit(self):
         run, self.best, self.best_epoch, self._cut = self.run, None, None, False
         if self.quantity: self.quantity.check(run)
-        self.folder.clear()
+        if not run.silent: self.folder.clear()
         self._origin = self._stand()
-        found = self.folder.files(run.n_fit)
+        found = self._shared(lambda: self.folder.files(run.n_fit))
         if found and not self.resume:
             raise ValueError(f'{self.folder.path} holds checkpoints of a run already, {found[0].name} for instance: give resume=True to go on with it, '
                              'or another folder')
@@ -207,11 +196,14 @@ class Checkpoint(Callback):
         if found: self._go_on()
         else: self._save((run.epoch, run.batch), first=True)        # whether it can be written, and saved, shows now
 
-    def _stand(self) -> dict: return dict(generators=_generators(), loader=_loader_state(self.data.train_dl))
+    def _shared(self, f): # of several processes the first one reads, and tells the others
+        return self.run.together.shared(f) if self.run.together else f()
+
+    def _stand(self) -> dict: return dict(generators=_generators(), loader=loader_state(self.data.train_dl))
 
     def _go_on(self):
         run = self.run
-        file, state = self.folder.newest(run.n_fit, device_of(run.model) or 'cpu')
+        file, state = self._shared(lambda: self.folder.newest(run.n_fit, device_of(run.model) or 'cpu'))
         try: said, (epoch, batch), epochs = _differences(run, state), state['start'], state['epochs']
         except (KeyError, TypeError, ValueError, AttributeError) as e: raise CheckpointError(f'{file} has not the parts of a checkpoint: {e!r}') from e
         if said: raise ValueError(f'{file} is not of this run: {"; ".join(said)}')
@@ -225,23 +217,23 @@ class Checkpoint(Callback):
             self._put(before, before['loaders'][0], before['generators'])
             raise CheckpointError(f'{file} can not be put back, and nothing of it was: {e!r}') from e
         self._from = state if batch else None
-        self.log(f'{file}: the fit is finished' if epoch >= run.epochs else f'goes on in epoch {epoch + 1} of {run.epochs}, after batch {batch} ({file})')
+        if not run.silent: self.log(f'{file}: the fit is finished' if epoch >= run.epochs else f'goes on in epoch {epoch + 1} of {run.epochs}, after batch {batch} ({file})')
 
     def _put(self, state, loader, generators):
         _restore(self.run, state)
-        _set_loader(self.data.train_dl, loader)
+        if self.run.together: self.run.together.leave_to_first()
+        set_loader(self.data.train_dl, loader)
         _set_generators(generators)
 
     def begin_epoch(self):
         if self._from:                     # the loader takes the order that it had
             self._origin = self._from['origin']
             _set_generators(self._origin['generators'])
-            _set_loader(self.data.train_dl, self._origin['loader'])
+            set_loader(self.data.train_dl, self._origin['loader'])
         else: self._origin = self._stand()
 
     def _there(self):                      # the loader stands at the batch
-        _restore(self.run, self._from)
-        _set_generators(self._from['generators'])
+        self._put(self._from, {}, self._from['generators'])
         self._from = None
 
     @property
@@ -271,7 +263,10 @@ class Checkpoint(Callback):
     def _save(self, start, best=False, finished=False, first=False):
         run = self.run
         if run.n_iter: _warn_of_changes(run, self._watched)
+        if run.together: run.together.bring_to_first()
+        if run.silent and not run.together.sharded: return
         tensors, tree = pack(_run_state(run, start, self._origin, finished))
+        if run.silent: return
         later = self.background and not first and not any(getattr(dl, 'num_workers', 0) for dl in (self.data.train_dl, self.data.valid_dl))
         device = device_of(run.model) or 'cpu'
         def parts(): return file_bytes(tensors, tree, 'checkpoint', device)

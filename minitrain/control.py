@@ -14,7 +14,7 @@ from torch import nn
 from .averages import Waiting, is_summed
 from .batches import items_in
 from .callbacks import AvgStatsCallback, Callback
-from .core import check_whole, listify, refuse_names
+from .core import check_whole, listify, load_whole, refuse_names, whole_tensor
 from .sgd import all_params, with_grad
 
 # %% ../nbs/08_control.ipynb #59f584c3
@@ -113,7 +113,7 @@ class EarlyStopping(Callback):
 
     def after_fit(self):
         if self.error is None:
-            if self.weights is not None: self.model.load_state_dict(self.weights)
+            if self.weights is not None: load_whole(self.model, self.weights)
             if self.opt_state is not None: self.opt.load_state_dict(self.opt_state)
             if self._stopped: self.log(self._said())
         self.weights = self.opt_state = None
@@ -150,7 +150,7 @@ class GradientClipping(Callback):
 
     def before_step(self):
         params = with_grad(all_params(self.opt))
-        norm = nn.utils.get_total_norm([p.grad for p in params])
+        norm = whole_tensor(nn.utils.get_total_norm([p.grad for p in params]))
         self._norms.append(norm)
         if self.max_value is not None: nn.utils.clip_grad_value_(params, self.max_value)
         elif self.max_norm < math.inf: nn.utils.clip_grads_with_norm_(params, self.max_norm, norm)
@@ -193,6 +193,7 @@ class GradientAccumulation(Callback):
             self._weight = None
             return
         nb = items_in(self.xb, self.yb) if self.weigh is None else float(self.weigh(self.xb, self.yb))
+        if self.run.together: nb = self.run.together.total(nb)      # of the whole batch (14)
         if self._first is None: self._first = nb
         self._weight = weight = nb/self._first      # relative: batches of one size keep their gradient's bits
         if weight != 1: self.loss.register_hook(lambda g: g*weight)
@@ -224,18 +225,18 @@ class ValidateLast(Callback):
 # %% ../nbs/08_control.ipynb #ad309467
 class Interrupt(Callback):
     "Ctrl-C and SIGTERM end the fit after the step; a second one as they did before. `caught` is the signal."
-    transient = ('caught', '_old')        # a fit that is continued was not interrupted
+    transient = ('caught', 'heard', '_old')   # a fit that is continued was not interrupted
     _order = 70                           # when all others have seen the event
     def __init__(self, signals=(signal.SIGINT, signal.SIGTERM)):
-        self.signals, self.caught, self._old = listify(signals), None, {}
+        self.signals, self.caught, self.heard, self._old = listify(signals), None, None, {}
 
     def begin_fit(self):
-        self.caught = None
+        self.caught = self.heard = None
         if threading.current_thread() is not threading.main_thread(): return      # others can't have handlers
         self._old = {s: signal.signal(s, self._note) for s in self.signals}
 
     def _note(self, number, frame):
-        self.caught = signal.Signals(number)
+        self.heard = signal.Signals(number)
         self._put_back()
 
     def _put_back(self):
@@ -243,9 +244,13 @@ class Interrupt(Callback):
             s, old = self._old.popitem()
             signal.signal(s, signal.SIG_DFL if old is None else old)
 
+    def _asked(self) -> bool: # of several processes it is one for all: then `DistributedCallback` passes it on (14)
+        if not self.run.together: self.caught = self.heard
+        return self.caught is not None
+
     def after_batch(self):
-        if self.caught and self.in_train: self.run.stop = True        # a validation goes on to its end
-    def begin_epoch(self): return self.caught is not None
-    def begin_validate(self): return self.caught is not None
-    def after_epoch(self): return self.caught is not None
+        if self._asked() and self.in_train: self.run.stop = True      # a validation goes on to its end
+    def begin_epoch(self): return self._asked()
+    def begin_validate(self): return self._asked()
+    def after_epoch(self): return self._asked()
     def after_fit(self): self._put_back()

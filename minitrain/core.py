@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['listify', 'camel2snake', 'near', 'test_near', 'test_near_zero', 'mse', 'check_whole', 'refuse_names', 'replacing',
-           'import_extra', 'scipy_stats', 'copy_model', 'hide_hooks', 'evaluating', 'set_seed', 'generator_states',
-           'set_generators', 'generators_kept', 'seeded', 'deterministic', 'environment', 'mean_sd', 'MovingAverage',
-           'smoothed', 'draw', 'expect_fail', 'test_close', 'test_eq', 'test_fail', 'test_ne']
+           'import_extra', 'scipy_stats', 'copy_model', 'hide_hooks', 'evaluating', 'is_sharded', 'whole_tensor',
+           'sharded_as', 'load_whole', 'set_seed', 'generator_states', 'set_generators', 'generators_kept', 'seeded',
+           'deterministic', 'environment', 'mean_sd', 'MovingAverage', 'smoothed', 'draw', 'expect_fail', 'test_close',
+           'test_eq', 'test_fail', 'test_ne']
 
 # %% ../nbs/00_core.ipynb #da31c563
 import copy, importlib, os, platform, random, re, statistics, tempfile, time
@@ -147,6 +148,26 @@ def evaluating(model:nn.Module):
         with torch.no_grad(): yield model.eval()
     finally:
         for m, training in modes: m.training = training
+
+# %% ../nbs/00_core.ipynb #0d14f002
+def is_sharded(t) -> bool:
+    "Does each process hold only a part of this tensor, as PyTorch's `fully_shard` leaves it?"
+    return hasattr(t, 'device_mesh')
+
+def whole_tensor(t:Tensor) -> Tensor: # Each process must ask
+    "All of a tensor that may be sharded."
+    return t.full_tensor() if is_sharded(t) else t
+
+def sharded_as(t:Tensor, like:Tensor) -> Tensor: # Each process must ask
+    "A whole tensor, parted as `like` is; itself where that isn't."
+    if not is_sharded(like) or is_sharded(t): return t
+    from torch.distributed.tensor import distribute_tensor
+    return distribute_tensor(t.to(like.device), like.device_mesh, like.placements)
+
+def load_whole(model:nn.Module, state:dict): # As from `state_dict`, of whole tensors
+    "`model.load_state_dict(state)`, also where the model's are sharded."
+    here = model.state_dict()
+    model.load_state_dict({k: sharded_as(v, here[k]) if k in here else v for k, v in state.items()})
 
 # %% ../nbs/00_core.ipynb #8f6fbe6e
 def set_seed(seed:int): # Any whole number from 0 to 2³²-1

@@ -148,6 +148,7 @@ def missing(cb, name:str) -> str:
 # %% ../nbs/03d_events.ipynb #3d00000f
 class Events:
     "Sends events to callbacks; their handlers are found and ordered when a fit starts, not in a step."
+    silent = False                        # of several processes not the first? Then callbacks that are `first_only` hear nothing
     def __init__(self, cbs):
         self.cbs, self._names, self.handlers, self._busy = [], {}, {}, False
         self.learn, self.stop, self.in_train, self.held, self.error = None, False, False, False, None
@@ -191,7 +192,8 @@ class Events:
 
     def find_handlers(self):
         "Who hears which event, in order."
-        found = {e: [(cb, getattr(cb, e, None)) for cb in sorted(self.cbs, key=partial(order_at, e))] for e in EVENTS}
+        cbs = [cb for cb in self.cbs if not (self.silent and getattr(cb, 'first_only', False))]
+        found = {e: [(cb, getattr(cb, e, None)) for cb in sorted(cbs, key=partial(order_at, e))] for e in EVENTS}
         self.handlers = {e: tuple((cb, h) for cb, h in pairs if h is not None) for e, pairs in found.items()}
 
     def of_kind(self, kind:type) -> list:

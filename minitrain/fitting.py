@@ -29,6 +29,7 @@ class Fit(Events):
     loss_func, data = _of_learner('loss_func'), _of_learner('data')
 
     n_fit, _then = 0, None
+    together = None                       # the `DistributedCallback` of this fit, where several processes train (14)
 
     @property
     def history(self) -> list:

@@ -18,7 +18,7 @@ from .core import MovingAverage, draw
 class EpochLogger(Callback):
     """Base of loggers: averages of the epoch by name, from each `AvgStatsCallback`; where there is none, its own of the loss.
     A subclass says in `log_epoch` what happens to them."""
-    only_looks = True
+    only_looks = first_only = True
     _seen = False
     def begin_fit(self):
         found = self.run.of_kind(AvgStatsCallback)
@@ -82,7 +82,7 @@ class ProgressBar(Callback):
     """In a terminal or a notebook: a bar of the fit, with the moving average of the loss; elsewhere nothing.
 
     Raises: ValueError of an interval below 0 or a `smooth` outside [0,1)."""
-    only_looks = True
+    only_looks = first_only = True
     transient = ('_losses', '_average', '_due', '_drawn', '_bar')
     _order = -1                               # away before others print at the end of an epoch
     def __init__(self,
@@ -225,7 +225,7 @@ class EpochTable(AvgStatsCallback):
     def say(self):                            # once an epoch
         "Add a row to `history`, and show it."
         self.note()
-        self._show() if in_notebook() else self._print()
+        self._show() if in_notebook() and not self.run.silent else self._print()
 
     def _columns(self) -> list: # (name, its cells)
         rows = [{k: v for k, v in row.items() if k != 'n_iter'} for row in self.history]

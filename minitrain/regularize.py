@@ -100,7 +100,7 @@ class Mixup(Callback):
 
     Raises: ValueError of an α below 0, TypeError of inputs that are no tensor."""
     _order = -70                          # when the inputs are on the device and transformed
-    transient = ('lam', 'other')
+    transient = ('lam', 'other', 'others')
     counted_as = "of mixtures, against the first item's target"      # what metrics of training say
     def __init__(self, alpha:float=.2,    # λ is drawn from Beta(α, α), one a batch; 0: off
                  seed:int|None=None):     # Of λ and of who is mixed with whom; drawn from PyTorch's generator where None
@@ -117,11 +117,12 @@ class Mixup(Callback):
         self.lam = rng.beta(self.alpha, self.alpha)
         self.other = torch.from_numpy(rng.permutation(len(self.xb))).to(self.xb.device)
         self.run.xb = self.lam*self.xb + (1 - self.lam)*self.xb[self.other]
+        self.others = self.yb[self.other.to(self.yb.device)]          # targets of those who are mixed in
 
     def after_loss(self):
         if self.lam == 1.: return
-        others = self.loss_func(self.pred, self.yb[self.other.to(self.yb.device)])
-        self.run.loss = self.lam*self.loss + (1 - self.lam)*others
+        others = self.others if not self.run.together else self.run.together.share_of(self.others)
+        self.run.loss = self.lam*self.loss + (1 - self.lam)*self.loss_func(self.pred, others)
 
     def state_dict(self) -> dict:
         "The seed: all else is a function of it and of the batch."

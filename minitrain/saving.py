@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from . import __version__
-from .core import copy_model, evaluating, import_extra, replacing
+from .core import copy_model, evaluating, import_extra, replacing, whole_tensor
 from .batches import call_model, map_tensors, tensors_in
 
 # %% ../nbs/12b_saving.ipynb #12b0000a
@@ -36,7 +36,7 @@ class _Packer():
         if isinstance(o, np.generic): o = o.item()
         if o is None or isinstance(o, (bool, int, str)): return o
         if isinstance(o, float): return o if math.isfinite(o) else {'float': str(o)}
-        if isinstance(o, Tensor): return {'tensor': self.put(o, where), 'device': str(o.device)}
+        if isinstance(o, Tensor): return {'tensor': self.put(whole_tensor(o), where), 'device': str(o.device)}
         if isinstance(o, np.ndarray): return {'array': self.put(torch.from_numpy(np.ascontiguousarray(o)), where)}
         if isinstance(o, Mapping): return {'dict': [[inner('key', k), inner(k, v)] for k, v in o.items()]}
         if isinstance(o, (list, tuple)):

@@ -1,11 +1,11 @@
 """The tests, tested: one small change to an exported module at a time, drawn at random among those of cosmic-ray's
 operators, and whether any test sees it.
 
-    python tests/mutants.py              300 mutants, one a core; writes results/mutants.json
+    python tests/mutants.py              160 mutants, one a core; writes results/mutants.json
     python tests/mutants.py --n 20 --only minibatch --out /tmp/some.json
 
 A mutant is caught where its notebook fails on the changed module, or a file of tests/ or another notebook that uses
-the module's names; those that use most of them come first, and as many are tried as take 90 s unchanged. One that takes
+the module's names; those that use most of them come first, and as many are tried as take 45 s unchanged. One that takes
 ten times as long as the module unchanged is ended, and caught too. What survives is kept in the file with the line before and after, for a person to read; what that person writes
 under `read` is kept as long as the line is.
 """
@@ -89,8 +89,8 @@ def attempt(folder, name) -> bool: # in a forked process whose package lies in `
 
 class Bench:
     "A copy of the checkout, in which one mutant at a time is tried"
-    def __init__(self, folder):
-        self.folder, self.seconds = folder, {}
+    def __init__(self, folder, seconds): # {test: seconds that it takes unchanged}, of all benches
+        self.folder, self.seconds = folder, seconds
         leave = shutil.ignore_patterns('.venv*', '.git', '__pycache__', '*.egg-info', 'build', 'recipe.log')
         shutil.copytree(root, folder, ignore=leave)
 
@@ -118,10 +118,10 @@ class Bench:
             if not well: return name
         return None
 
-def work(todo, done, most):
+def work(todo, done, seconds, most):
     with tempfile.TemporaryDirectory() as tmp:
         os.environ['PYTHONPATH'] = str(Path(tmp)/'minitrain')        # for the processes that tests start
-        bench = Bench(Path(tmp)/'minitrain')
+        bench = Bench(Path(tmp)/'minitrain', seconds)
         while (job := todo.get()) is not None:
             known, mutant, names = job
             start = time.perf_counter()
@@ -130,11 +130,11 @@ def work(todo, done, most):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--n', type=int, default=300)
+    p.add_argument('--n', type=int, default=160)
     p.add_argument('--seed', type=int, default=int(time.time()))
     p.add_argument('--only', default='', metavar='MODULE', help='modules whose name begins so')
     p.add_argument('--workers', type=int, default=os.cpu_count() or 1)
-    p.add_argument('--most', type=float, default=90, metavar='S', help='seconds that the tests tried on a mutant take, unchanged (default 90)')
+    p.add_argument('--most', type=float, default=45, metavar='S', help='seconds that the tests tried on a mutant take, unchanged (default 45)')
     p.add_argument('--out', type=Path, default=root/'results'/'mutants.json')
     args = p.parse_args()
     print(f'seed {args.seed}', flush=True)
@@ -142,10 +142,10 @@ def main():
     chosen = [*drawn(args.n, args.seed, args.only)]
     for name in ('torch._dynamo', 'scipy.stats', 'matplotlib.pyplot', 'execnb.shell', 'pytest'): import_module(name)     # once, before processes fork
     context = multiprocessing.get_context('fork')
-    todo, done = context.Queue(), context.Queue()
+    todo, done, seconds = context.Queue(), context.Queue(), context.Manager().dict()
     for known, mutant, _ in chosen: todo.put((known, mutant, users(known['module'])))
     for _ in range(args.workers): todo.put(None)
-    workers = [context.Process(target=work, args=(todo, done, args.most)) for _ in range(args.workers)]
+    workers = [context.Process(target=work, args=(todo, done, seconds, args.most)) for _ in range(args.workers)]
     for w in workers: w.start()
     found = []
     for i in range(len(chosen)):
