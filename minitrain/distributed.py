@@ -69,7 +69,7 @@ def _in_child(i, f, args, world, port, timeout):
     torch.set_num_threads(1)              # the parent's threads are not there any more
     meet(timeout)
     f(*args)
-    dist.destroy_process_group()
+    if dist.is_initialized(): dist.destroy_process_group()
 
 def launch(f:Callable, *args,  # For `f`
            n:int=2,            # Processes

@@ -5,11 +5,12 @@ operators, and whether any test sees it.
     python tests/mutants.py --n 20 --only minibatch --out /tmp/some.json
 
 A mutant is caught where its notebook fails on the changed module, or a file of tests/ or another notebook that uses
-the module's names; those that use most of them come first, and as many are tried as take 45 s unchanged. One that takes
+the module's names; those that use most of them come first, and as many are tried as take 45 s unchanged. Lines that draw
+are left alone. One that takes
 ten times as long as the module unchanged is ended, and caught too. What survives is kept in the file with the line before and after, for a person to read; what that person writes
 under `read` is kept as long as the line is.
 """
-import argparse, ast, difflib, json, multiprocessing, os, random, re, shutil, tempfile, time
+import argparse, ast, difflib, json, math, multiprocessing, os, random, re, shutil, tempfile, time
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -33,15 +34,17 @@ def without_effect(source) -> list: # (first, last) positions of annotations, an
         if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '__all__': found.append(place(node))
     return found
 
+PICTURE = re.compile(r'\b(axs?|fig|plt)\.|figsize|fontsize|legend')   # judged by eye
+
 def sites(path) -> dict: # {position: [(operator, which of its occurrences)]}
     from cosmic_ray.ast import Visitor, get_ast
     source = path.read_text(encoding='utf-8')
-    tree, without, found = get_ast(source), without_effect(source), {}
+    tree, without, found, lines = get_ast(source), without_effect(source), {}, source.splitlines()
     class Count(Visitor):
         def __init__(self, name, operator): self.name, self.operator, self.n = name, operator, 0
         def visit(self, node):
             for start, stop in self.operator.mutation_positions(node):
-                if not any(a <= start < b for a, b in without):
+                if not any(a <= start < b for a, b in without) and not PICTURE.search(lines[start[0] - 1]):
                     found.setdefault((start, stop), []).append((self.name, self.n))
                 self.n += 1
             return node
@@ -104,14 +107,14 @@ class Bench:
             well, said, took = self.tried(name, 3000)
             if not well: print(f'{name} fails with nothing changed, and is left out:\n{said[-800:]}', flush=True)
             self.seconds[name] = took if well else None
-        return self.seconds[name] if (self.seconds[name] or most) < most else None
+        return self.seconds[name] if (self.seconds[name] or math.inf) < most else None
 
     def caught_by(self, mutant, module, names, most):
         spent, unchanged = 0, (self.folder/module).read_text(encoding='utf-8')
-        for name in names:
-            usual = self.usual(name, most - spent)
+        for name in names:                         # its own notebook first, however long that takes
+            usual = self.usual(name, most - spent if name != names[0] else math.inf)
             if usual is None: continue
-            spent += usual
+            if name != names[0]: spent += usual
             (self.folder/module).write_text(mutant, encoding='utf-8')
             well, *_ = self.tried(name, 30 + 10*usual)
             (self.folder/module).write_text(unchanged, encoding='utf-8')
@@ -135,25 +138,35 @@ def main():
     p.add_argument('--only', default='', metavar='MODULE', help='modules whose name begins so')
     p.add_argument('--workers', type=int, default=os.cpu_count() or 1)
     p.add_argument('--most', type=float, default=45, metavar='S', help='seconds that the tests tried on a mutant take, unchanged (default 45)')
+    p.add_argument('--resume', action='store_true', help='go on where a run with the same seed and n was stopped')
+    p.add_argument('--again', action='store_true', help='with --resume: try those that survived once more')
     p.add_argument('--out', type=Path, default=root/'results'/'mutants.json')
     args = p.parse_args()
     print(f'seed {args.seed}', flush=True)
     os.environ.update(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', MPLBACKEND='agg', PYTHONUTF8='1')
     chosen = [*drawn(args.n, args.seed, args.only)]
+    places = chosen[0][2]
     for name in ('torch._dynamo', 'scipy.stats', 'matplotlib.pyplot', 'execnb.shell', 'pytest'): import_module(name)     # once, before processes fork
     context = multiprocessing.get_context('fork')
     todo, done, seconds = context.Queue(), context.Queue(), context.Manager().dict()
+    before = [json.loads(l) for l in args.out.with_suffix('.jsonl').read_text().splitlines()] if args.resume else []
+    known_of = {tuple(r[k] for k in ('module', 'operator', 'before', 'after')): r for r in before if r['caught_by'] or not args.again}
+    found = [known_of[key] for known, *_ in chosen if (key := tuple(known.values())) in known_of]
+    chosen = [c for c in chosen if tuple(c[0].values()) not in known_of]
     for known, mutant, _ in chosen: todo.put((known, mutant, users(known['module'])))
     for _ in range(args.workers): todo.put(None)
     workers = [context.Process(target=work, args=(todo, done, seconds, args.most)) for _ in range(args.workers)]
     for w in workers: w.start()
-    found = []
+    partial = args.out.with_suffix('.jsonl')
+    if not args.resume: partial.unlink(missing_ok=True)
     for i in range(len(chosen)):
         found.append(r := done.get())
+        with open(partial, 'a', encoding='utf-8') as file: file.write(json.dumps(r) + '\n')       # what is known stays, whatever happens
         print(f"{i + 1:4} {r['seconds']:6.1f} s  {r['module']}: {r['caught_by'] or 'SURVIVES'}"
               + ('' if r['caught_by'] else f"\n       {r['operator']}\n     - {r['before']}\n     + {r['after']}"), flush=True)
     for w in workers: w.join()
-    save(found, args, chosen[0][2])
+    save(found, args, places)
+    partial.unlink(missing_ok=True)
 
 def save(found, args, places):
     from minitrain.core import environment
