@@ -28,8 +28,8 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'call_frozen', 'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable', 'LivePlot',
            'ProgressBar', 'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger', 'TensorBoardCallback',
            'TensorBoardLogger', 'CheckpointError', 'export_model', 'load_weights', 'read_file', 'save_weights',
-           'write_file', 'Checkpoint', 'DistributedCallback', 'launch', 'meet', 'Images', 'LengthSampler', 'Sequences',
-           'Table', 'Words', 'image_folder', 'pad']
+           'write_file', 'Checkpoint', 'launch', 'meet', 'shared', 'DistributedCallback', 'Images', 'LengthSampler',
+           'Sequences', 'Table', 'Words', 'image_folder', 'pad']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
 import math
@@ -79,7 +79,8 @@ from .progress import EpochLogger, EpochTable, LivePlot, ProgressBar, ProgressCa
 from .loggers import CSVLogger, JSONLogger, TensorBoardCallback, TensorBoardLogger
 from .saving import CheckpointError, export_model, load_weights, read_file, save_weights, write_file
 from .checkpoint import Checkpoint
-from .distributed import DistributedCallback, launch, meet
+from .processes import launch, meet, shared
+from .distributed import DistributedCallback
 from .files import Images, LengthSampler, Sequences, Table, Words, image_folder, pad
 
 # %% ../nbs/99_all.ipynb #e796eae6
@@ -110,5 +111,5 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar',
          'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger', 'TensorBoardCallback',
          'TensorBoardLogger', 'CheckpointError', 'export_model', 'load_weights', 'read_file', 'save_weights',
-         'write_file', 'Checkpoint', 'DistributedCallback', 'launch', 'meet', 'Images', 'LengthSampler',
-         'Sequences', 'Table', 'Words', 'image_folder', 'pad']
+         'write_file', 'Checkpoint', 'launch', 'meet', 'shared', 'DistributedCallback', 'Images',
+         'LengthSampler', 'Sequences', 'Table', 'Words', 'image_folder', 'pad']

@@ -41,6 +41,7 @@ def describe(spec:dict) -> str: # One of `LESSON`
 # %% ../../nbs/16_reproduce.ipynb #30b5f1ed
 class _Bar:
     "A progress bar over the training batches of a fit, on a terminal."
+    first_only = True
     def __init__(self, title): self.title = title
     def begin_fit(self):
         from tqdm import tqdm
@@ -59,12 +60,13 @@ def train_lesson(spec:dict,   # One of `LESSON`
                  seed:int,    # Of the weights and the shuffling
                  device=None, # For instance `'cuda'`
                 ):            # A `Runner`: averages in `.history`, rates and losses in `.recorder`
-    "Train one of the lesson's runs."
+    "Train one of the lesson's runs; under `torchrun` all processes together, as one would."
     import torch.nn.functional as F
     from minitrain.anneal import (ParamScheduler, Recorder, combine_scheds, cos_1cycle_anneal, create_learner,
                                   get_model_func, sched_no)
     from minitrain.callbacks import AvgStatsCallback, DataBunch, Runner
     from minitrain.core import set_seed
+    from minitrain.distributed import DistributedCallback
     from minitrain.minibatch import Dataset, accuracy, get_dls
     set_seed(seed)
     x_train, y_train, x_valid, y_valid = data
@@ -74,7 +76,7 @@ def train_lesson(spec:dict,   # One of `LESSON`
     learn = create_learner(get_model_func(lr[0] if one_cycle else lr), F.cross_entropy,
                            DataBunch(*dls, int(y_train.max()) + 1))
     run = Runner([AvgStatsCallback(accuracy, log=lambda line: None), Recorder(), ParamScheduler('lr', sched),
-                  _Bar(describe(spec))])
+                  _Bar(describe(spec)), DistributedCallback()])
     run.fit(spec['epochs'], learn)
     return run
 
@@ -199,14 +201,18 @@ def _keep(args, env, recorders, measured):
     text = json.dumps(dict(of=_same(args, env), recorders=recorders, measured=measured))
     with replacing(args.out/'unfinished.json') as f: f.write(text.encode())
 
-def _run(args):
-    args.out.mkdir(parents=True, exist_ok=True)
+def _run(args, rank, world): # of how many processes; the first one prints and writes
+    say = print if rank == 0 else lambda *what, **kwargs: None
+    if rank == 0: args.out.mkdir(parents=True, exist_ok=True)
     from minitrain.core import environment
     from minitrain.data import get_data
+    from minitrain.processes import shared
+    shared(lambda: get_data() is None)        # fetched once, before several want it
     data = get_data()
     env, start = environment(args.device, 1 if args.workers > 1 else None), time.perf_counter()
+    if world > 1: env['hardware'] += f', {world} processes'
     versions = ' · '.join(f'{k} {v}' for k, v in env['versions'].items())
-    print(f'{versions} · {env["hardware"]} · first seed {args.seed}')
+    say(f'{versions} · {env["hardware"]} · first seed {args.seed}')
     recorders, measured = _kept(args, env) if args.resume else ({}, {})
     for key in args.only:
         if key not in measured:
@@ -217,7 +223,8 @@ def _run(args):
                 for c in COLUMNS: measured[key][c].append([round(v, 6) for v in run['columns'][c]])
                 recorders[key] = {k: run[k] for k in ('lrs', 'losses')}
             if args.resume: _keep(args, env, recorders, measured)
-        print(f'\n{table(key, measured[key])}', flush=True)
+        say(f'\n{table(key, measured[key])}', flush=True)
+    if rank: return
     plots = save_plots(args.out, recorders, measured)
     runs = {k: dict(recipe=describe(LESSON[k]), n=args.repeat, **m) for k, m in measured.items()}
     numbers = args.out/'lesson_runs.json'
@@ -231,17 +238,24 @@ def _runs(parser, args) -> int:
     for name in ('repeat', 'workers'):
         if getattr(args, name) < 1: parser.error(f'--{name} {getattr(args, name)}: give a whole number from 1 up')
     args.only = list(dict.fromkeys(args.only))         # each once
-    if args.seed is None: args.seed = int.from_bytes(os.urandom(3), 'big')
+    from minitrain.processes import meet, shared
+    try: rank, world = meet()
+    except (RuntimeError, ValueError) as e: return _fails(e)
+    if world > 1 and (args.workers > 1 or args.resume):
+        parser.error('no --workers and no --resume under torchrun: its processes share each run')
+    if args.seed is None: args.seed = shared(lambda: int.from_bytes(os.urandom(3), 'big'))
     most = 2**32 - args.repeat*len(LESSON)
     if not 0 <= args.seed <= most: parser.error(f'--seed {args.seed}: give a whole number from 0 to {most}')
-    try: _run(args)
+    try: _run(args, rank, world)
     except KeyboardInterrupt:
         print('\nminitrain: stopped', file=sys.stderr)
         return 130
-    except (OSError, RuntimeError) as e:
-        print(f'minitrain: {e}', file=sys.stderr)
-        return 1
+    except (OSError, RuntimeError) as e: return _fails(e)
     return 0
+
+def _fails(e) -> int:
+    print(f'minitrain: {e}', file=sys.stderr)
+    return 1
 
 def main(argv=None) -> int: # Arguments, `sys.argv[1:]` where None → exit status
     "The command `minitrain`."
