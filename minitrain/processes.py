@@ -6,7 +6,7 @@
 __all__ = ['share_of', 'take_share', 'meet', 'shared', 'launch', 'sum_over_all']
 
 # %% ../nbs/13b_processes.ipynb #13d00004
-import os, socket
+import atexit, os, socket
 from collections.abc import Callable
 from datetime import timedelta
 import torch
@@ -54,7 +54,11 @@ def meet(timeout:float=300) -> tuple: # Seconds of waiting for another process, 
         try: dist.init_process_group(timeout=timedelta(seconds=timeout))
         except (RuntimeError, ValueError) as e:
             raise RuntimeError(f'process {rank} of {world} did not meet the others at {where} within {timeout:g} s: {e}') from e
+        atexit.register(_leave)               # its threads must have ended when the process does, or it aborts, now and then
     return dist.get_rank(), dist.get_world_size()
+
+def _leave():
+    if dist.is_initialized(): dist.destroy_process_group()
 
 def shared(f:Callable): # Each process must ask
     "What `f()` is in the first process; the others don't call it."
@@ -68,7 +72,7 @@ def _in_child(i, f, args, world, port, timeout):
     torch.set_num_threads(1)              # the parent's threads are not there any more
     meet(timeout)
     f(*args)
-    if dist.is_initialized(): dist.destroy_process_group()
+    _leave()
 
 def launch(f:Callable, *args,  # For `f`
            n:int=2,            # Processes
