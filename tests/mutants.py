@@ -18,6 +18,7 @@ import run_modules
 
 root = Path(__file__).resolve().parent.parent
 LEFT_OUT = ('test_package.py', 'test_gpu.py', 'test_readme.py')     # what they test is no module's code
+ALWAYS = ('test_interface.py',)                                     # defaults and constants, of every module
 NOT_CODE = ('__init__.py', '_modidx.py', 'all.py')
 PEERS = ('peers.py', 'resuming.py', 'continued.py')                 # other libraries, which the tests do without
 
@@ -82,7 +83,7 @@ def users(module) -> list: # what is tried: the module's notebook, then files of
         if p.name not in LEFT_OUT: found[p.name] = uses.findall(p.read_text(encoding='utf-8'))
     for p in (root/'nbs').glob('[0-9]*.ipynb'):
         if p.name != own: found[p.name] = uses.findall('\n'.join(s for _, s in run_modules.cells(p)))
-    return [own, *sorted((k for k, v in found.items() if v), key=lambda k: (-len(set(found[k])), k))]
+    return [own, *ALWAYS, *sorted((k for k, v in found.items() if v), key=lambda k: (-len(set(found[k])), k))]
 
 def attempt(folder, name) -> bool: # in a forked process whose package lies in `folder`
     if name.endswith('.ipynb'): return run_modules.run(folder/'nbs'/name)

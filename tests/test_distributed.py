@@ -1,5 +1,5 @@
 "What `torchrun` starts: the lesson's run by two processes, ranks that die, raise, leave or hang, and a script that goes on."
-import json, os, subprocess, sys, time
+import json, os, subprocess, sys
 from pathlib import Path
 import pytest
 
