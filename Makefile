@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 MADE_FROM := setup.py pyproject.toml settings.ini constraints.txt
 
-.PHONY: run test check slow campaign lock prepare lab record bench gpu lowest clean
+.PHONY: run test check slow campaign mutants lock prepare lab record bench gpu lowest clean
 
 run: .venv/installed      ## train the lesson's runs and print its figures beside ours
 	@$(BIN)/minitrain
@@ -20,6 +20,10 @@ slow: .venv/installed-dev ## the same, with the cells flagged slow
 
 campaign: .venv/installed-dev ## kills, faults and damaged files by the thousand; writes results/trust.json
 	@$(BIN)/python tests/campaign.py
+
+mutants: .venv/installed-dev ## one small change to a module at a time, and whether a test sees it; writes results/mutants.json
+	@$(INSTALL) cosmic-ray==8.4.6
+	@$(BIN)/python tests/mutants.py
 
 lock:                     ## after a change of constraints.txt: requirements-ci.txt anew; wants uv
 	@$(PYTHON) tests/lock.py
