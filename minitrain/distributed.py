@@ -18,24 +18,28 @@ from .core import generator_states, is_sharded, set_generators
 from .events import name_of
 from .fetching import loader_state, set_loader
 from .gan import GANTrainer
+from .learner import device_of
 from .processes import meet, share_of, shared, sum_over_all, take_share
 from .sgd import all_params
 
 # %% ../nbs/14_distributed.ipynb #14d0000d
-def _sum_gradients(params, world): # where no process has one it stays None; of sharded ones PyTorch has taken the mean
+def _sum_gradients(params, world, loss): # with the loss of the whole batch, which takes no message of its own → that
     whole = [p for p in params if not is_sharded(p)]
-    _sum_whole(whole)
+    loss = _sum_whole(whole, loss)
     if len(whole) < len(params): torch._foreach_div_([p.grad for p in whole if p.grad is not None] or [torch.zeros(1)], world)
+    return loss                           # of sharded ones PyTorch has taken the mean
 
-def _sum_whole(params):
+def _sum_whole(params, loss): # where no process has a gradient it stays None
     lacking = [p for p in params if p.grad is None]
     for p in lacking: p.grad = torch.zeros_like(p)
-    sparse = [p for p in params if p.grad.is_sparse]
-    if sparse: raise TypeError("a gradient is sparse, and can't be summed with the others: leave out sparse=True")
-    has = torch.tensor([float(p not in _Set(lacking)) for p in params], device=params[0].device) if params else torch.zeros(0)
-    sum_over_all([*(p.grad for p in params), has])
-    for p, n in zip(params, has.tolist() if lacking else ()):
+    if any(p.grad.is_sparse for p in params): raise TypeError("a gradient is sparse, and can't be summed with the others: leave out sparse=True")
+    has = torch.ones(len(params), dtype=loss.dtype, device=loss.device)
+    for i, p in enumerate(params):
+        if p in _Set(lacking): has[i] = 0
+    sum_over_all([*(p.grad for p in params), both := torch.cat([loss.reshape(1), has])])
+    for p, n in zip(params, both[1:].tolist() if lacking else ()):
         if n == 0: p.grad = None
+    return both[0]
 
 class _Set: # by identity: tensors compare element by element
     def __init__(self, items): self.ids = {id(o) for o in items}
@@ -55,7 +59,7 @@ class _Late(Callback): # the places of `DistributedCallback` behind the others
     def begin_epoch(self): self.first.same_order()
     def begin_batch(self): self.first.take()
     def after_loss(self): self.first.weigh()
-    def after_backward(self): self.first.send_loss()
+    def after_backward(self): self.first.note_loss()
     def after_batch(self): self.first.agree_on_stop()
     def after_fit(self): self.run.together = None
 
@@ -69,7 +73,7 @@ class DistributedCallback(Callback):
     def __init__(self, timeout:float=300): # Seconds of waiting for another process: then an error
         if not timeout > 0: raise ValueError(f'timeout {timeout!r}: give seconds, above 0')
         self.timeout, self.rank, self.world, self.idle, self.sharded, self._late = timeout, 0, 1, False, False, _Late(self)
-        self._where, self._whole, self._part, self._sent, self._over = slice(None), 0, 1., None, False
+        self._where, self._whole, self._part, self._mine, self._over = slice(None), 0, 1., None, False
 
     def set_runner(self, run):
         super().set_runner(run)
@@ -147,7 +151,11 @@ class DistributedCallback(Callback):
         self._where, self._whole = slice(n - 1, n) if self.idle else where, n
         self._part = 0. if self.idle else (where.stop - where.start)/n
         run.xb, run.yb = self.share_of(run.xb), self.share_of(run.yb)
-        if self.rank: torch.manual_seed(run.seed_at(self._seed + self.rank))          # dropout of its own
+        if self.rank: self._draw_apart(run.seed_at(self._seed + self.rank))
+
+    def _draw_apart(self, seed): # dropout of its own; `torch.manual_seed` takes a hundred times as long
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized(): torch.cuda.manual_seed(seed)
 
     def _same_batch(self):
         sums = self.gathered([t.detach().double().sum().nan_to_num().item() for t in tensors_in((self.xb, self.yb))])
@@ -161,20 +169,19 @@ class DistributedCallback(Callback):
         scale = part*self.world if self.sharded else part      # `fully_shard` takes the mean
         if self.in_train and scale != 1.: self.loss.register_hook(lambda g: g*scale)
 
-    def send_loss(self): # the sum comes when somebody looks
-        mine = self.loss.detach().double()*self._weight
-        self._sent = mine, dist.all_reduce(mine, async_op=True)
-
-    def _receive_loss(self):
-        if self._sent is None: return
-        (whole, work), self._sent = self._sent, None
-        work.wait()
-        self.run.loss = whole.to(self.loss.dtype)
+    def note_loss(self): self._mine = self.loss.detach()*self._weight       # of the whole batch once they are summed
 
     def before_step(self):
         if self.world == 1: return
-        self._receive_loss()
-        _sum_gradients([p for p in all_params(self.opt) if p.requires_grad], self.world)
+        mine, self._mine = self._mine, None
+        none = torch.zeros((), device=device_of(self.model))               # a window that the pass leaves open: its losses are known
+        loss = _sum_gradients([p for p in all_params(self.opt) if p.requires_grad], self.world, none if mine is None else mine)
+        if mine is not None: self.run.loss = loss
+
+    def _receive_loss(self): # of a batch without a step
+        if self._mine is None: return
+        dist.all_reduce(self._mine)
+        self.run.loss, self._mine = self._mine, None
 
     def after_batch(self): self._receive_loss()
 
@@ -235,7 +242,7 @@ class DistributedCallback(Callback):
         "Add up in the first process what each has of the epoch and of a gradient that waits; the others have nothing then."
         self._join(everywhere=False)
         if not self.run.held: return
-        _sum_whole([p for p in all_params(self.opt) if p.requires_grad and not is_sharded(p)])
+        _sum_whole([p for p in all_params(self.opt) if p.requires_grad and not is_sharded(p)], torch.zeros((), device=device_of(self.model)))
         if self.rank: self._forget_gradients()
 
     def leave_to_first(self):
