@@ -238,20 +238,23 @@ def _runs(parser, args) -> int:
     for name in ('repeat', 'workers'):
         if getattr(args, name) < 1: parser.error(f'--{name} {getattr(args, name)}: give a whole number from 1 up')
     args.only = list(dict.fromkeys(args.only))         # each once
-    from minitrain.processes import meet, shared
-    try: rank, world = meet()
-    except (RuntimeError, ValueError) as e: return _fails(e)
-    if world > 1 and (args.workers > 1 or args.resume):
-        parser.error('no --workers and no --resume under torchrun: its processes share each run')
-    if args.seed is None: args.seed = shared(lambda: int.from_bytes(os.urandom(3), 'big'))
     most = 2**32 - args.repeat*len(LESSON)
-    if not 0 <= args.seed <= most: parser.error(f'--seed {args.seed}: give a whole number from 0 to {most}')
-    try: _run(args, rank, world)
+    if args.seed is not None and not 0 <= args.seed <= most: parser.error(f'--seed {args.seed}: give a whole number from 0 to {most}')
+    try: _run(args, *_together(parser, args))
     except KeyboardInterrupt:
         print('\nminitrain: stopped', file=sys.stderr)
         return 130
     except (OSError, RuntimeError) as e: return _fails(e)
     return 0
+
+def _together(parser, args) -> tuple: # rank and number of processes; they agree on the seed
+    from minitrain.processes import meet, shared
+    try: rank, world = meet()
+    except ValueError as e: raise RuntimeError(e) from e
+    if world > 1 and (args.workers > 1 or args.resume):
+        parser.error('no --workers and no --resume under torchrun: its processes share each run')
+    if args.seed is None: args.seed = shared(lambda: int.from_bytes(os.urandom(3), 'big'))
+    return rank, world
 
 def _fails(e) -> int:
     print(f'minitrain: {e}', file=sys.stderr)
