@@ -193,6 +193,7 @@ class AvgStatsCallback(Callback):
 
     def after_loss(self):
         if self.done: self.begin_epoch()       # which another callback's True had kept from us
+        if self.run.together and self.run.together.idle: return            # what it holds is another process's (14)
         stats = self.train_stats if self.in_train else self.valid_stats
         stats.accumulate(self.run)
 
