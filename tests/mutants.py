@@ -95,7 +95,7 @@ class Bench:
     "A copy of the checkout, in which one mutant at a time is tried"
     def __init__(self, folder, seconds): # {test: seconds that it takes unchanged}, of all benches
         self.folder, self.seconds = folder, seconds
-        leave = shutil.ignore_patterns('.venv*', '.git', '__pycache__', '*.egg-info', 'build', 'recipe.log')
+        leave = shutil.ignore_patterns('.venv*', '.git', '__pycache__', '*.egg-info', 'build')
         shutil.copytree(root, folder, ignore=leave)
 
     def tried(self, name, limit=None) -> tuple:
