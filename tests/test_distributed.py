@@ -61,3 +61,9 @@ def test_it_ends_well(tmp_path):
     done = torchrun(tmp_path/'script.py', tmp_path/'run', 'pass')
     assert done.returncode == 0 and done.stdout.count('train:') == 3 and sorted(l for l in done.stdout.splitlines() if 'finished' in l) == ['finished by 0', 'finished by 1'], done.stdout + done.stderr
     assert 'destroy_process_group' not in done.stderr and 'Error' not in done.stderr, done.stderr
+
+def test_nobody_to_meet():
+    "A process whose first one is not there says so in a sentence, when its time is up."
+    alone = env | dict(WORLD_SIZE='2', RANK='1', LOCAL_RANK='1', MASTER_ADDR='127.0.0.1', MASTER_PORT='1')
+    done = subprocess.run([sys.executable, '-c', 'from minitrain.processes import meet; meet(timeout=1)'], env=alone, capture_output=True, text=True)
+    assert done.returncode == 1 and 'RuntimeError: process 1 of 2 did not meet the others at 127.0.0.1:1 within 1 s' in done.stderr, done.stderr
