@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from .averages import AvgStats, is_summed
 from .batches import items_in, tensors_in
 from .callbacks import AvgStatsCallback, Callback
@@ -23,27 +24,16 @@ from .processes import meet, share_of, shared, sum_over_all, take_share
 from .sgd import all_params
 
 # %% ../nbs/14_distributed.ipynb #14d0000d
-def _sum_gradients(params, world, loss): # with the loss of the whole batch, which takes no message of its own → that
-    whole = [p for p in params if not is_sharded(p)]
-    loss = _sum_whole(whole, loss)
-    if len(whole) < len(params): torch._foreach_div_([p.grad for p in whole if p.grad is not None] or [torch.zeros(1)], world)
-    return loss                           # of sharded ones PyTorch has taken the mean
-
-def _sum_whole(params, loss): # where no process has a gradient it stays None
-    lacking = [p for p in params if p.grad is None]
-    for p in lacking: p.grad = torch.zeros_like(p)
-    if any(p.grad.is_sparse for p in params): raise TypeError("a gradient is sparse, and can't be summed with the others: leave out sparse=True")
+def _sum_gradients(params, loss:Tensor) -> Tensor: # of the whole batch: it takes no message of its own
+    "Sum the gradients over all processes; where none has one it stays None."
     has = torch.ones(len(params), dtype=loss.dtype, device=loss.device)
-    for i, p in enumerate(params):
-        if p in _Set(lacking): has[i] = 0
-    sum_over_all([*(p.grad for p in params), both := torch.cat([loss.reshape(1), has])])
-    for p, n in zip(params, both[1:].tolist() if lacking else ()):
-        if n == 0: p.grad = None
-    return both[0]
-
-class _Set: # by identity: tensors compare element by element
-    def __init__(self, items): self.ids = {id(o) for o in items}
-    def __contains__(self, o): return id(o) in self.ids
+    lacking = [i for i, p in enumerate(params) if p.grad is None]
+    for i in lacking: params[i].grad, has[i] = torch.zeros_like(params[i]), 0
+    if any(p.grad.is_sparse for p in params): raise TypeError("a gradient is sparse, and can't be summed with the others: leave out sparse=True")
+    sum_over_all([*(p.grad for p in params), sums := torch.cat([loss.reshape(1), has])])
+    for i in lacking:
+        if sums[1 + i] == 0: params[i].grad = None
+    return sums[0]
 
 def _stats_in(run) -> list: # every `AvgStats` that a callback holds
     held = (v for cb in run.cbs for v in (getattr(cb, '__dict__', None) or {}).values())
@@ -73,7 +63,7 @@ class DistributedCallback(Callback):
     def __init__(self, timeout:float=300): # Seconds of waiting for another process: then an error
         if not timeout > 0: raise ValueError(f'timeout {timeout!r}: give seconds, above 0')
         self.timeout, self.rank, self.world, self.idle, self.sharded, self._late = timeout, 0, 1, False, False, _Late(self)
-        self._where, self._whole, self._part, self._mine, self._over = slice(None), 0, 1., None, False
+        self._where, self._whole, self._part, self._mine, self._over, self._look = slice(None), 0, 1., None, False, True
 
     def set_runner(self, run):
         super().set_runner(run)
@@ -137,6 +127,7 @@ class DistributedCallback(Callback):
         self._seed = self.shared(lambda: torch.initial_seed())
 
     def same_order(self): # of the loaders, also of those that draw it from the global generator
+        self._look = True
         loaders = self.data.train_dl, self.data.valid_dl
         generators, states = self.shared(lambda: (generator_states(cuda=False), [loader_state(dl) for dl in loaders]))
         if self.rank == 0: return
@@ -145,7 +136,7 @@ class DistributedCallback(Callback):
 
     def take(self): # the share of a batch
         run, n = self.run, items_in(self.xb, self.yb)
-        if self.batch == 0 or run.n_iter == 0: self._same_batch()
+        if self._look: self._same_batch()
         where = share_of(n, self.rank, self.world)
         self.idle = where.start == where.stop            # fewer items than processes: it takes part with one that counts for nothing
         self._where, self._whole = slice(n - 1, n) if self.idle else where, n
@@ -153,11 +144,12 @@ class DistributedCallback(Callback):
         run.xb, run.yb = self.share_of(run.xb), self.share_of(run.yb)
         if self.rank: self._draw_apart(run.seed_at(self._seed + self.rank))
 
-    def _draw_apart(self, seed): # dropout of its own; `torch.manual_seed` takes a hundred times as long
+    def _draw_apart(self, seed): # dropout of its own; `torch.manual_seed` would reseed every kind of device, in each batch
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized(): torch.cuda.manual_seed(seed)
 
-    def _same_batch(self):
+    def _same_batch(self): # the first of a pass
+        self._look = False
         sums = self.gathered([t.detach().double().sum().nan_to_num().item() for t in tensors_in((self.xb, self.yb))])
         if any(o != sums[0] for o in sums):
             raise RuntimeError(f'the processes were given different batches in epoch {self.epoch}, so items would be missed: '
@@ -174,9 +166,14 @@ class DistributedCallback(Callback):
     def before_step(self):
         if self.world == 1: return
         mine, self._mine = self._mine, None
-        none = torch.zeros((), device=device_of(self.model))               # a window that the pass leaves open: its losses are known
-        loss = _sum_gradients([p for p in all_params(self.opt) if p.requires_grad], self.world, none if mine is None else mine)
-        if mine is not None: self.run.loss = loss
+        params = self._whole_params()
+        loss = _sum_gradients(params, self._no_loss() if mine is None else mine)
+        if mine is not None: self.run.loss = loss        # else the pass left a window open, whose losses are known
+        for p in params if self.sharded else ():         # of sharded ones PyTorch has taken the mean
+            if p.grad is not None: p.grad.div_(self.world)
+
+    def _whole_params(self): return [p for p in all_params(self.opt) if p.requires_grad and not is_sharded(p)]
+    def _no_loss(self): return torch.zeros((), device=device_of(self.model))
 
     def _receive_loss(self): # of a batch without a step
         if self._mine is None: return
@@ -187,27 +184,25 @@ class DistributedCallback(Callback):
 
     def agree_on_stop(self):
         self._where, self._part, self.idle = slice(None), 1., False
-        if not self.in_train: return
-        self.run.stop = self._most(self.run.stop) > 0
+        if self.in_train: self.run.stop = self._most(self.run.stop) > 0 or any(cb.caught for cb in self.run.of_kind(Interrupt))
 
-    def _most(self, number) -> float: # and the signal that any process has heard
-        value = torch.tensor([float(number), float(max((cb.heard or 0 for cb in self.run.of_kind(Interrupt)), default=0))])
+    def _most(self, number) -> float: # of what each process says; the signal that any has heard is caught by all
+        told = self.run.of_kind(Interrupt)
+        value = torch.tensor([float(number), float(max((cb.heard or 0 for cb in told), default=0))])
         dist.all_reduce(value, dist.ReduceOp.MAX)
         number, heard = value.tolist()
-        for cb in self.run.of_kind(Interrupt): cb.caught = cb.caught or (signal.Signals(int(heard)) if heard else None)
-        if heard and self.run.of_kind(Interrupt): self.run.stop = True
+        for cb in told if heard else (): cb.caught = signal.Signals(int(heard))
         return number
 
     def begin_epoch(self):
         if self.world == 1: return
         self._over = self._over or self._most(0) > 0     # has another process ended the fit?
-        self.run.stop = False
         return self._over
 
     def begin_validate(self): # running statistics of batch norms: the mean
         if self.world == 1 or self._over: return self._over
         self._most(0)
-        self.run.stop = False
+        self._look = True
         buffers = [b for b in self.model.buffers() if b.is_floating_point()]
         sum_over_all(buffers)
         for b in buffers: b.div_(self.world)
@@ -230,7 +225,7 @@ class DistributedCallback(Callback):
         for s, *parts in zip(stats, *states):
             if everywhere or self.rank == 0: s.load_state_dict(s.joined_state(parts))
             else: s.reset()
-            if everywhere: s.all_stats
+            if everywhere: s.all_stats       # read here, where all are: torchmetrics asks the others
 
     def _same_weights(self):
         mine = [p.detach().double().sum().nan_to_num().item() for p in self.model.parameters() if not is_sharded(p)]
@@ -242,7 +237,7 @@ class DistributedCallback(Callback):
         "Add up in the first process what each has of the epoch and of a gradient that waits; the others have nothing then."
         self._join(everywhere=False)
         if not self.run.held: return
-        _sum_whole([p for p in all_params(self.opt) if p.requires_grad and not is_sharded(p)], torch.zeros((), device=device_of(self.model)))
+        _sum_gradients(self._whole_params(), self._no_loss())
         if self.rank: self._forget_gradients()
 
     def leave_to_first(self):
@@ -252,5 +247,5 @@ class DistributedCallback(Callback):
         self._forget_gradients()
 
     def _forget_gradients(self):
-        for p in all_params(self.opt):
-            if p.grad is not None and not is_sharded(p): p.grad.zero_()
+        for p in self._whole_params():
+            if p.grad is not None: p.grad.zero_()

@@ -2,13 +2,14 @@
 operators, and whether any test sees it.
 
     python tests/mutants.py              160 mutants, one a core; writes results/mutants.json
-    python tests/mutants.py --n 20 --only minibatch --out /tmp/some.json
+    python tests/mutants.py --n 20 --only minibatch --out some.json
 
 A mutant is caught where its notebook fails on the changed module, or a file of tests/ or another notebook that uses
-the module's names; those that use most of them come first, and as many are tried as take 45 s unchanged. Lines that draw
-are left alone. One that takes
-ten times as long as the module unchanged is ended, and caught too. What survives is kept in the file with the line before and after, for a person to read; what that person writes
-under `read` is kept as long as the line is.
+the module's names; those that use most of them come first, and as many are tried as take 45 s unchanged. One that takes
+ten times as long as the module unchanged is ended, and caught too. Lines that draw are left alone.
+
+What survives is kept in the file with the line before and after, for a person to read; what that person writes under
+`read` is kept as long as the line is.
 """
 import argparse, ast, difflib, json, math, multiprocessing, os, random, re, shutil, tempfile, time
 from functools import lru_cache
@@ -52,7 +53,7 @@ def sites(path) -> dict: # {position: [(operator, which of its occurrences)]}
     for name, operator in operators().items(): Count(name, operator).walk(tree)
     return found
 
-def drawn(n, seed, only='') -> tuple: # mutants, and the number of places that they were drawn from
+def drawn(n, seed, only=''): # of each mutant: what is known of it, its source, and the number of places that they are drawn from
     rng = random.Random(seed)
     paths = [p for p in sorted((root/'minitrain').rglob('*.py')) if p.name not in (*NOT_CODE, *PEERS) and p.stem.startswith(only)]
     places = [(path, ways) for path in paths for _, ways in sorted(sites(path).items())]
@@ -177,7 +178,7 @@ def save(found, args, places):
     by = {}
     for r in found: by.setdefault(Path(r['module']).stem, [0, 0])[r['caught_by'] is None] += 1
     own = sum(r['caught_by'] == notebook_of(r['module']) for r in found)
-    results = dict(n=len(found), caught=len(found) - len(lived), by_own_notebook=own, places=places, seed=args.seed,
+    results = dict(n=len(found), caught=len(found) - len(lived), by_own_notebook=own, tried=f'each on its own notebook, and then on other tests that take {args.most:g} s unchanged', places=places, seed=args.seed,
                    environment=environment(threads=1),
                    modules={k: dict(caught=c, survived=s) for k, (c, s) in sorted(by.items())},
                    survivors=[{k: r[k] for k in ('module', 'operator', 'before', 'after')}

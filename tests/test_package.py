@@ -33,6 +33,15 @@ def test_command_parses_before_it_imports_torch():
     done = python('import sys, minitrain.lab.reproduce as r\nprint("torch" in sys.modules)')
     assert done.stdout == 'False\n', done.stderr
 
+def test_outputs_name_no_place_on_a_machine():
+    "What notebooks have stored says nothing of where they ran."
+    for path in (root/'nbs').glob('*.ipynb'):
+        for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
+            text = json.dumps([{k: v for k, v in o.items() if k != 'data'} | {k: v for k, v in o.get('data', {}).items() if not k.startswith('image/')}
+                               for o in cell.get('outputs', [])])
+            found = re.search(r'site-packages|/root/|/home/|/Users/|' + re.escape(str(root)) + '/', text)
+            assert not found, f'{path.name}, cell {cell["id"]}: {text[max(0, found.start() - 60):found.end() + 60]}'
+
 def path_of(module): return f"minitrain/{module.replace('.', '/')}.py"
 def tree(name): return ast.parse((root/path_of(name)).read_text(encoding='utf-8'))
 
