@@ -6,7 +6,7 @@
 __all__ = ['share_of', 'take_share', 'meet', 'shared', 'launch', 'sum_over_all']
 
 # %% ../nbs/13b_processes.ipynb #13d00004
-import atexit, os, socket
+import atexit, os
 from collections.abc import Callable
 from datetime import timedelta
 import torch
@@ -68,7 +68,8 @@ def shared(f:Callable): # Each process must ask
     return held[0]
 
 def _in_child(i, f, args, world, port, timeout):
-    os.environ.update(RANK=str(i), LOCAL_RANK=str(i), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    os.environ.update(RANK=str(i), LOCAL_RANK=str(i), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
+                      TORCHELASTIC_USE_AGENT_STORE='True')       # the launching process listens, as `torchrun` does
     torch.set_num_threads(1)              # the parent's threads are not there any more
     meet(timeout)
     f(*args)
@@ -81,10 +82,8 @@ def launch(f:Callable, *args,  # For `f`
 
     Raises: RuntimeError where CUDA is in use, which can't be forked; what a process raised, with its number."""
     if torch.cuda.is_initialized(): raise RuntimeError("CUDA is in use in this process, which can't be forked then: write a script, and start it by torchrun")
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    torch.multiprocessing.start_processes(_in_child, (f, args, n, port, timeout), n, start_method='fork')
+    store = dist.TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)      # a free port, held until all have ended
+    torch.multiprocessing.start_processes(_in_child, (f, args, n, store.port, timeout), n, start_method='fork')
 
 # %% ../nbs/13b_processes.ipynb #13d00007
 _CHUNK = 2**24                            # numbers that are exchanged at once
