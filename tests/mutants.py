@@ -5,8 +5,9 @@ operators, and whether any test sees it.
     python tests/mutants.py --n 20 --only minibatch --out some.json
 
 A mutant is caught where its notebook fails on the changed module, or a file of tests/ or another notebook that uses
-the module's names; those that use most of them come first, and as many are tried as take 45 s unchanged. One that takes
-ten times as long as the module unchanged is ended, and caught too. Lines that draw are left alone.
+the module's names. The files in OWN are the module's own too; of the others those that use most of its names come first,
+and as many are tried as take 45 s unchanged. One that takes ten times as long as the module unchanged is ended, and caught
+too. Lines that draw are left alone.
 
 What survives is kept in the file with the line before and after, for a person to read; what that person writes under
 `read` is kept as long as the line is.
@@ -20,6 +21,8 @@ import run_modules
 root = Path(__file__).resolve().parent.parent
 LEFT_OUT = ('test_package.py', 'test_gpu.py', 'test_readme.py')     # what they test is no module's code
 ALWAYS = ('test_interface.py',)                                     # defaults and constants, of every module
+OWN = dict(checkpoint='test_checkpoint.py', files='test_crash.py', averages='test_checkpoint.py', distributed='test_distributed.py',
+           data='test_data.py', claims='test_claims.py')               # tried on what survives its notebook, however long they take
 NOT_CODE = ('__init__.py', '_modidx.py', 'all.py')
 PEERS = ('peers.py', 'resuming.py', 'continued.py')                 # other libraries, which the tests do without
 
@@ -84,7 +87,8 @@ def users(module) -> list: # what is tried: the module's notebook, then files of
         if p.name not in LEFT_OUT: found[p.name] = uses.findall(p.read_text(encoding='utf-8'))
     for p in (root/'nbs').glob('[0-9]*.ipynb'):
         if p.name != own: found[p.name] = uses.findall('\n'.join(s for _, s in run_modules.cells(p)))
-    return [own, *ALWAYS, *sorted((k for k, v in found.items() if v), key=lambda k: (-len(set(found[k])), k))]
+    others = sorted((k for k, v in found.items() if v), key=lambda k: (-len(set(found[k])), k))
+    return list(dict.fromkeys([own, *ALWAYS, *([OWN[Path(module).stem]] if Path(module).stem in OWN else []), *others]))
 
 def attempt(folder, name) -> bool: # in a forked process whose package lies in `folder`
     if name.endswith('.ipynb'): return run_modules.run(folder/'nbs'/name)
@@ -113,10 +117,11 @@ class Bench:
 
     def caught_by(self, mutant, module, names, most):
         spent, unchanged = 0, (self.folder/module).read_text(encoding='utf-8')
+        own = names[0], OWN.get(Path(module).stem)
         for name in names:                         # its own notebook first, however long that takes
-            usual = self.usual(name, most - spent if name != names[0] else math.inf)
+            usual = self.usual(name, most - spent if name not in own else math.inf)
             if usual is None: continue
-            if name != names[0]: spent += usual
+            if name not in own: spent += usual
             (self.folder/module).write_text(mutant, encoding='utf-8')
             well, *_ = self.tried(name, 30 + 10*usual)
             (self.folder/module).write_text(unchanged, encoding='utf-8')
@@ -178,7 +183,7 @@ def save(found, args, places):
     by = {}
     for r in found: by.setdefault(Path(r['module']).stem, [0, 0])[r['caught_by'] is None] += 1
     own = sum(r['caught_by'] == notebook_of(r['module']) for r in found)
-    results = dict(n=len(found), caught=len(found) - len(lived), by_own_notebook=own, tried=f'each on its own notebook, and then on other tests that take {args.most:g} s unchanged', places=places, seed=args.seed,
+    results = dict(n=len(found), caught=len(found) - len(lived), by_own_notebook=own, tried=f'each on its own notebook, a test file of its own, and then on other tests that take {args.most:g} s unchanged', places=places, seed=args.seed,
                    environment=environment(threads=1),
                    modules={k: dict(caught=c, survived=s) for k, (c, s) in sorted(by.items())},
                    survivors=[{k: r[k] for k in ('module', 'operator', 'before', 'after')}
