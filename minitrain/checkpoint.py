@@ -110,7 +110,7 @@ def _run_state(run, start:tuple, origin:dict, finished:bool=False) -> dict: # `o
         model=model.state_dict(), frozen=[k for k, p in model.named_parameters() if not p.requires_grad],
         grads=[p.grad for p in params] if run.held else [], loss=run.loss_func.state_dict() if isinstance(run.loss_func, nn.Module) else {},
         opt=run.opt.state_dict(), kinds=dict(model=type(model).__name__, opt=type(run.opt).__name__),
-        callbacks={name_of(cb): dict(kind=type(cb).__name__, takes_part=_takes_part(cb), state=cb.state_dict() if _can_save(cb) else None)
+        callbacks={name_of(cb): dict(kind=type(cb).__name__, takes_part=_takes_part(cb), state=cb.state_dict() if _can_save(cb) and run.hears(cb) else None)
                    for cb in run.cbs},
         generators=_generators(), origin=origin, loaders=[loader_state(run.data.train_dl), loader_state(run.data.valid_dl)])
 
@@ -139,7 +139,7 @@ def _restore(run, state):
             if isinstance(v, Tensor) and v.shape == p.shape: values[k] = sharded_as(v, p)
     for cb in run.cbs:
         saved = state['callbacks'].get(name_of(cb))
-        if saved and saved['state'] is not None and _can_save(cb): cb.load_state_dict(saved['state'])
+        if saved and saved['state'] is not None and _can_save(cb) and run.hears(cb): cb.load_state_dict(saved['state'])
     for p, g in zip(all_params(run.opt), state['grads']): p.grad = None if g is None else sharded_as(g.clone(), p)
     for k, v in state['counts'].items(): setattr(run, k, v)
     if run.data.valid_dl is not None: set_loader(run.data.valid_dl, state['loaders'][1])

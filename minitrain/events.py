@@ -192,9 +192,13 @@ class Events:
 
     def find_handlers(self):
         "Who hears which event, in order."
-        cbs = [cb for cb in self.cbs if not (self.silent and getattr(cb, 'first_only', False))]
+        cbs = [cb for cb in self.cbs if self.hears(cb)]
         found = {e: [(cb, getattr(cb, e, None)) for cb in sorted(cbs, key=partial(order_at, e))] for e in EVENTS}
         self.handlers = {e: tuple((cb, h) for cb, h in pairs if h is not None) for e, pairs in found.items()}
+
+    def hears(self, cb) -> bool:
+        "Is `cb` told of events in this process?"
+        return not (self.silent and getattr(cb, 'first_only', False))
 
     def of_kind(self, kind:type) -> list:
         "The callbacks that are a `kind`, subclasses and renamed ones included."
