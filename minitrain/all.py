@@ -19,17 +19,18 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'evaluate', 'get_preds', 'predict', 'synth_learner', 'KeepNorms', 'freeze_', 'layer_groups',
            'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner',
            'flat_cos', 'get_model_func', 'one_cycle', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no',
-           'sched_values', 'warmup', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary',
-           'first_bad', 'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift',
-           'ToDevice', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm',
-           'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'Quantity',
-           'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay',
-           'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer', 'GANTrainer',
-           'call_frozen', 'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable', 'LivePlot',
-           'ProgressBar', 'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger', 'TensorBoardCallback',
-           'TensorBoardLogger', 'CheckpointError', 'export_model', 'load_weights', 'read_file', 'save_weights',
-           'write_file', 'Checkpoint', 'launch', 'meet', 'shared', 'DistributedCallback', 'Images', 'LengthSampler',
-           'Sequences', 'Table', 'Words', 'image_folder', 'pad']
+           'sched_values', 'warmup', 'LR_Find', 'learner_apart', 'lr_find', 'ActivationStats', 'Hook', 'Hooks',
+           'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback',
+           'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model',
+           'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation',
+           'GradientClipping', 'Interrupt', 'Quantity', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization',
+           'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss',
+           'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss',
+           'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'in_notebook', 'CSVLogger',
+           'JSONLogger', 'TensorBoardCallback', 'TensorBoardLogger', 'TrackerLogger', 'CheckpointError', 'export_model',
+           'load_weights', 'read_file', 'save_weights', 'write_file', 'Checkpoint', 'launch', 'meet', 'shared',
+           'DistributedCallback', 'Images', 'LengthSampler', 'Sequences', 'Table', 'Words', 'image_folder', 'pad',
+           'doctor']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
 import math
@@ -63,7 +64,7 @@ from .groups import KeepNorms, freeze_, layer_groups
 from .anneal import (ParamScheduler, Recorder, annealer, combine_scheds, cos_1cycle_anneal,
                               create_learner, flat_cos, get_model_func, one_cycle, plot_sched, sched_cos,
                               sched_exp, sched_lin, sched_no, sched_values, warmup)
-from .lr_find import LR_Find, lr_find
+from .lr_find import LR_Find, learner_apart, lr_find
 from .hooks import ActivationStats, Hook, Hooks, NanGuard, Summary, first_bad, leaves, summary
 from .convnet import (BatchTransformXCallback, DeviceCallback, GeneralRelu, RandomShift, ToDevice,
                                best_device, cnn_99, conv_layer, get_cnn_model, init_cnn_, mnist_view,
@@ -76,12 +77,13 @@ from .precision import MixedPrecision
 from .gan import (TURNS, GANLoss, GANModule, GANOptimizer, GANTrainer, call_frozen, critic_loss,
                            frozen, generator_loss)
 from .progress import EpochLogger, EpochTable, LivePlot, ProgressBar, ProgressCallback, in_notebook
-from .loggers import CSVLogger, JSONLogger, TensorBoardCallback, TensorBoardLogger
+from .loggers import CSVLogger, JSONLogger, TensorBoardCallback, TensorBoardLogger, TrackerLogger
 from .saving import CheckpointError, export_model, load_weights, read_file, save_weights, write_file
 from .checkpoint import Checkpoint
 from .processes import launch, meet, shared
 from .distributed import DistributedCallback
 from .files import Images, LengthSampler, Sequences, Table, Words, image_folder, pad
+from .doctor import doctor
 
 # %% ../nbs/99_all.ipynb #e796eae6
 _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init',
@@ -101,15 +103,16 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'Pairs', 'device_of', 'evaluate', 'get_preds', 'predict', 'synth_learner', 'KeepNorms', 'freeze_',
          'layer_groups', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal',
          'create_learner', 'flat_cos', 'get_model_func', 'one_cycle', 'plot_sched', 'sched_cos', 'sched_exp',
-         'sched_lin', 'sched_no', 'sched_values', 'warmup', 'LR_Find', 'lr_find', 'ActivationStats', 'Hook',
-         'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback',
-         'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer',
-         'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping',
-         'GradientAccumulation', 'GradientClipping', 'Interrupt', 'Quantity', 'ValidateLast', 'EMA', 'SWA',
-         'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty',
-         'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen',
-         'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar',
-         'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger', 'TensorBoardCallback',
-         'TensorBoardLogger', 'CheckpointError', 'export_model', 'load_weights', 'read_file', 'save_weights',
-         'write_file', 'Checkpoint', 'launch', 'meet', 'shared', 'DistributedCallback', 'Images',
-         'LengthSampler', 'Sequences', 'Table', 'Words', 'image_folder', 'pad']
+         'sched_lin', 'sched_no', 'sched_values', 'warmup', 'LR_Find', 'learner_apart', 'lr_find',
+         'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary',
+         'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device',
+         'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER',
+         'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'Quantity', 'ValidateLast',
+         'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay',
+         'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer',
+         'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable',
+         'LivePlot', 'ProgressBar', 'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger',
+         'TensorBoardCallback', 'TensorBoardLogger', 'TrackerLogger', 'CheckpointError', 'export_model',
+         'load_weights', 'read_file', 'save_weights', 'write_file', 'Checkpoint', 'launch', 'meet', 'shared',
+         'DistributedCallback', 'Images', 'LengthSampler', 'Sequences', 'Table', 'Words', 'image_folder',
+         'pad', 'doctor']

@@ -13,6 +13,10 @@ from minitrain.all import (SGD, Callback, GANLoss, GANModule, GANOptimizer, GANT
 
 def quiet(line): pass
 def some(m): return m[0]
+class Tracker: # of whoever keeps runs on a server
+    def init(self): pass
+    def log(self, values, step): pass
+    def finish(self): pass
 
 numbers = itertools.count()
 arguments = dict(
@@ -21,7 +25,8 @@ arguments = dict(
     GradientAccumulation=lambda tmp: dict(n=3), WeightDecay=lambda tmp: dict(wd=.1), BatchTransformXCallback=lambda tmp: dict(tfm=lambda xb: xb*1.5),
     ActivationRegularization=lambda tmp: dict(layer=some, alpha=.1), ToDevice=lambda tmp: dict(device='cpu'), Mixup=lambda tmp: dict(seed=3),
     AttributeScheduler=lambda tmp: dict(objs=nn.Dropout(), attr='p', sched_func=sched_lin(0., 1.)), JSONLogger=lambda tmp: dict(path=tmp/'a.jsonl', every=1),
-    Checkpoint=lambda tmp: dict(path=tmp/f'run {next(numbers)}', resume=True, log=quiet), CSVLogger=lambda tmp: dict(path=tmp/'a.csv'), TensorBoardLogger=lambda tmp: dict(log_dir=tmp/'tb', every=1), GANTrainer=lambda tmp: dict(noise=8, conditional=False, seed=1))
+    Checkpoint=lambda tmp: dict(path=tmp/f'run {next(numbers)}', resume=True, log=quiet), CSVLogger=lambda tmp: dict(path=tmp/'a.csv'), TensorBoardLogger=lambda tmp: dict(log_dir=tmp/'tb', every=1),
+    TrackerLogger=lambda tmp: dict(tracker=Tracker(), every=1), GANTrainer=lambda tmp: dict(noise=8, conditional=False, seed=1))
 kinds = {k: v for k in everything.__all__ if isinstance(v := getattr(everything, k), type) and issubclass(v, Callback)
          and v not in (Callback, TrainEvalCallback) and v.__name__ == k}           # and no older name
 lookers = [k for k, v in kinds.items() if getattr(v, 'only_looks', False)]
