@@ -7,7 +7,7 @@
     callbacks    the loop                                     DataBunch, Learner, Callback, Runner, AvgStatsCallback
     learner      what the trained net says                    predict, get_preds, evaluate, Pairs, Both
     progress     what an epoch gave, while it trains          EpochTable, ProgressBar, LivePlot
-    loggers      what is left of it                           JSONLogger, CSVLogger, TensorBoardLogger
+    loggers      what is left of it                           JSONLogger, CSVLogger, TensorBoardLogger, TrackerLogger
     averages     metrics of an epoch                          EpochMetric, AvgStats
     sgd, anneal  the optimiser and its schedules              SGD, one_cycle, ParamScheduler, Recorder
     lr_find      which rate?                                  lr_find
@@ -17,10 +17,13 @@
     convnet      images, devices, transforms                  ToDevice, BatchTransformXCallback
     control      when to stop, and how far a step goes        EarlyStopping, GradientClipping, GradientAccumulation
     regularize   what keeps a net from learning by heart      EMA, SWA, Mixup, WeightDecay
+    optimizers   those of others                              ScheduleFree
     precision    sixteen bits                                 MixedPrecision
     checkpoint   a run that goes on where it was cut off      Checkpoint, load_weights, save_weights, export_model
     files        tables, images and texts on the disk         Table, image_folder, Words, Sequences
     gan, graphs  two nets against each other; a step as one CUDA graph
+    distributed  more than one process                        DistributedCallback
+    doctor       what keeps a net from learning               doctor
     compare      two ways to train, on the same seeds
     lab          what measures all this: claims, the ledger, the benchmark
 

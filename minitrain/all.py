@@ -24,13 +24,13 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model',
            'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping', 'GradientAccumulation',
            'GradientClipping', 'Interrupt', 'Quantity', 'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization',
-           'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss',
-           'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss',
-           'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'in_notebook', 'CSVLogger',
-           'JSONLogger', 'TensorBoardCallback', 'TensorBoardLogger', 'TrackerLogger', 'CheckpointError', 'export_model',
-           'load_weights', 'read_file', 'save_weights', 'write_file', 'Checkpoint', 'launch', 'meet', 'shared',
-           'DistributedCallback', 'Images', 'LengthSampler', 'Sequences', 'Table', 'Words', 'image_folder', 'pad',
-           'doctor']
+           'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty', 'ScheduleFree', 'MixedPrecision',
+           'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen',
+           'generator_loss', 'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'in_notebook',
+           'CSVLogger', 'JSONLogger', 'TensorBoardCallback', 'TensorBoardLogger', 'TrackerLogger', 'CheckpointError',
+           'export_model', 'load_weights', 'read_file', 'save_weights', 'write_file', 'Checkpoint', 'launch', 'meet',
+           'shared', 'DistributedCallback', 'Images', 'LengthSampler', 'Sequences', 'Table', 'Words', 'image_folder',
+           'pad', 'doctor']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
 import math
@@ -73,6 +73,7 @@ from .control import (HIGHER, LOWER, EarlyStopping, GradientAccumulation, Gradie
                                Interrupt, Quantity, ValidateLast)
 from .regularize import (EMA, SWA, ActivationRegularization, AttributeScheduler, Mixup, WeightDecay,
                                   activation_penalty)
+from .optimizers import ScheduleFree
 from .precision import MixedPrecision
 from .gan import (TURNS, GANLoss, GANModule, GANOptimizer, GANTrainer, call_frozen, critic_loss,
                            frozen, generator_loss)
@@ -109,10 +110,10 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER',
          'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'Quantity', 'ValidateLast',
          'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay',
-         'activation_penalty', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer',
-         'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable',
-         'LivePlot', 'ProgressBar', 'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger',
-         'TensorBoardCallback', 'TensorBoardLogger', 'TrackerLogger', 'CheckpointError', 'export_model',
-         'load_weights', 'read_file', 'save_weights', 'write_file', 'Checkpoint', 'launch', 'meet', 'shared',
-         'DistributedCallback', 'Images', 'LengthSampler', 'Sequences', 'Table', 'Words', 'image_folder',
-         'pad', 'doctor']
+         'activation_penalty', 'ScheduleFree', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule',
+         'GANOptimizer', 'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss',
+         'EpochLogger', 'EpochTable', 'LivePlot', 'ProgressBar', 'ProgressCallback', 'in_notebook',
+         'CSVLogger', 'JSONLogger', 'TensorBoardCallback', 'TensorBoardLogger', 'TrackerLogger',
+         'CheckpointError', 'export_model', 'load_weights', 'read_file', 'save_weights', 'write_file',
+         'Checkpoint', 'launch', 'meet', 'shared', 'DistributedCallback', 'Images', 'LengthSampler',
+         'Sequences', 'Table', 'Words', 'image_folder', 'pad', 'doctor']

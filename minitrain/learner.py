@@ -71,6 +71,10 @@ class Both():
         for o in self.opts.values(): o.zero_grad()
     def step(self):
         for o in self.opts.values(): o.step()
+    def train(self):                      # for those that have modes, as schedule-free ones
+        for o in self.opts.values(): getattr(o, 'train', bool)()
+    def eval(self):
+        for o in self.opts.values(): getattr(o, 'eval', bool)()
 
     def state_dict(self) -> dict:
         "That of each, by name or number."

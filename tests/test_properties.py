@@ -13,6 +13,9 @@ from minitrain.all import (SGD, Callback, GANLoss, GANModule, GANOptimizer, GANT
 
 def quiet(line): pass
 def some(m): return m[0]
+class Modes(SGD): # has what ScheduleFree asks for
+    def train(self): pass
+    def eval(self): pass
 class Tracker: # of whoever keeps runs on a server
     def init(self): pass
     def log(self, values, step): pass
@@ -44,7 +47,7 @@ def learner(n=100, bs=16, gan=False):
         opt = GANOptimizer(SGD(net.generator.parameters(), .1), SGD(net.critic.parameters(), .1))
         return Learner(net, opt, GANLoss(net), synth_learner(n, bs).data)
     with seeded(0): net = nn.Sequential(nn.Linear(20, 8), nn.BatchNorm1d(8), nn.Dropout(.2), nn.ReLU(), nn.Linear(8, 4))
-    return Learner(net, SGD(net.parameters(), .1, momentum=.9), F.cross_entropy, synth_learner(n, bs).data)
+    return Learner(net, Modes(net.parameters(), .1, momentum=.9), F.cross_entropy, synth_learner(n, bs).data)
 
 def state(learn): return [v.clone() for v in learn.model.state_dict().values()]
 def same(a, b): return len(a) == len(b) and all(map(torch.equal, a, b))
