@@ -123,7 +123,7 @@ class DistributedCallback(Callback):
     def same_beginning(self): # seeds, for instance
         states = {name_of(cb): cb for cb in self.run.cbs if hasattr(type(cb), 'state_dict') and hasattr(type(cb), 'load_state_dict')}
         for name, state in self.shared(lambda: {k: cb.state_dict() for k, cb in states.items()}).items():
-            if self.rank and name in states and not getattr(states[name], 'first_only', False): states[name].load_state_dict(state)
+            if self.rank and name in states and self.run.hears(states[name]): states[name].load_state_dict(state)
         self._seed = self.shared(lambda: torch.initial_seed())
 
     def same_order(self): # of the loaders, also of those that draw it from the global generator

@@ -59,8 +59,9 @@ def _of_targets(xb, yb): # has an item's nearest neighbour its class more often 
 # %% ../nbs/17a_doctor.ipynb #17b00009
 class _Look(Callback): # at one batch, before any step
     only_looks, _order = True, 10_000
+    seen = None                           # yet: a guard among the others may end it before
     def after_backward(self):
-        self.seen = self.xb, self.yb, self.pred, self.loss.item()
+        self.seen = self.yb, self.pred, self.loss.item()
         self.grads = {k: p.grad for k, p in self.model.named_parameters() if p.requires_grad}
         return True
     def before_step(self): return True
@@ -99,10 +100,11 @@ def doctor(learn:Learner,    # It is not changed
     loaders = learn.data.train_dl, learn.data.valid_dl
     with seeded(seed): batches, valid = ([(None, None)] if dl is None else [*islice(loader_apart(dl, {}), 8)] for dl in loaders)
     _on_one_batch(learn, cbs, batches[0], 1, seed, look)
-    xb, yb, pred, first = look.seen
+    said = [*_of_inputs(batches[0][0], valid[0][0])]
+    if look.seen is None: return said + ['a callback ends the first batch, of which something is not finite: leave it out here to see more']
+    yb, pred, first = look.seen
     nothing = _knowing_nothing(pred, yb, learn.loss_func)
-    said = [*_of_inputs(batches[0][0], valid[0][0]), *_of_outputs(pred, learn.loss_func), *_of_gradients(look.grads),
-            *_of_targets(*map(joined, zip(*batches)))]
+    said += [*_of_outputs(pred, learn.loss_func), *_of_gradients(look.grads), *_of_targets(*map(joined, zip(*batches)))]
     if nothing and first > 2*nothing:
         said.append(f'the first loss is {first:.3g}, and {nothing:.3g} would be that of one who knows nothing: '
                     'look at the init, and at the scale of inputs and targets')
