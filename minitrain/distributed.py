@@ -6,7 +6,7 @@
 __all__ = ['DistributedCallback']
 
 # %% ../nbs/14_distributed.ipynb #14d00004
-import signal
+import re, signal, time
 from collections.abc import Callable
 import torch
 import torch.distributed as dist
@@ -52,6 +52,8 @@ class _Late(Callback): # the places of `DistributedCallback` behind the others
     def after_backward(self): self.first.note_loss()
     def after_batch(self): self.first.agree_on_stop()
     def after_fit(self): self.run.together = None
+
+_LOST = re.compile('by peer|Broken pipe|remote process exited')       # what gloo and nccl say where a connection is closed
 
 class DistributedCallback(Callback):
     """Under `torchrun` the processes share out each batch and train as one would; without it nothing changes.
@@ -218,6 +220,12 @@ class DistributedCallback(Callback):
         if self.error is None and not self._over: self._most(1)
         elif self.error is not None:
             self.error.add_note(f'in process {self.rank} of {self.world}: the first error of a job is the cause, the others follow from it')
+            if _LOST.search(str(self.error)): self._let_the_other_end()
+
+    def _let_the_other_end(self): # who closed its connections is still ending: whoever started us is to see that first, and ends us
+        for _ in range(100):
+            if any(cb.heard for cb in self.run.of_kind(Interrupt)): return
+            time.sleep(.1)
 
     def _join(self, everywhere): # averages
         stats = _stats_in(self.run)

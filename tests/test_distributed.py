@@ -22,10 +22,11 @@ def test_the_lessons_run(tmp_path):
         for a, b in zip(one[k][0], two[k][0], strict=True): assert abs(a - b) < 2e-3, (k, one[k], two[k])
 
 script = '''
-import os, signal, sys, time
+import atexit, os, signal, sys, time
 import torch, torch.nn.functional as F
 from minitrain.all import *
 folder, how = sys.argv[1], sys.argv[2]
+if 'slowly' in how and os.environ['RANK'] == '1': atexit.register(time.sleep, 3)      # the last thing that it does: its connections are closed by then
 class Dies(Callback):
     only_looks = True
     def after_step(self):
@@ -44,7 +45,7 @@ def alive(pid):
     return True
 
 @pytest.mark.parametrize('how, said', {'os.kill(os.getpid(), signal.SIGKILL)': ['Signal 9 (SIGKILL)', 'rank      : 1'], '1/0': ['ZeroDivisionError', 'in process 1 of 2'],
-                                       'sys.exit(3)': ['exitcode  : 3', 'rank      : 1'], 'time.sleep(1000)': ['in process 0 of 2', 'the first error of a job is the cause']}.items())
+                                       'sys.exit(3)': ['exitcode  : 3', 'rank      : 1'], 'sys.exit(3)    # slowly': ['exitcode  : 3', 'rank      : 1'], 'time.sleep(1000)': ['in process 0 of 2', 'the first error of a job is the cause']}.items())
 def test_a_rank_that_fails(tmp_path, how, said):
     "The job ends with an error that names the rank, no process is left, and the checkpoint that it leaves is gone on with."
     (tmp_path/'script.py').write_text(script)
