@@ -13,11 +13,13 @@ def torchrun(*args, limit=300, cwd=None):
 
 def test_the_lessons_run(tmp_path):
     "`minitrain` needs no change, prints once, and has the figures of one process but for rounding, which training lets grow."
-    done = torchrun('-m', 'minitrain', '--only', '05b', '--seed', 3, '--out', tmp_path/'two')
+    done = torchrun('-m', 'minitrain', '--only', '05b', '--seed', 3, '--out', tmp_path/'new'/'two')
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('05b  constant rate') == 1 and '2 processes' in done.stdout
     subprocess.run([sys.executable, '-m', 'minitrain', '--only', '05b', '--seed', '3', '--out', tmp_path/'one'], env=env, check=True, capture_output=True)
-    one, two = (json.loads((tmp_path/n/'lesson_runs.json').read_text())['runs']['05b'] for n in ('one', 'two'))
+    hardware = [json.loads((tmp_path/n/'lesson_runs.json').read_text())['hardware'] for n in ('one', 'new/two')]
+    assert hardware[1] == f'{hardware[0]}, 2 processes'
+    one, two = (json.loads((tmp_path/n/'lesson_runs.json').read_text())['runs']['05b'] for n in ('one', 'new/two'))
     for k in ('train_loss', 'valid_loss', 'train_acc', 'valid_acc'):
         for a, b in zip(one[k][0], two[k][0], strict=True): assert abs(a - b) < 2e-3, (k, one[k], two[k])
 

@@ -71,10 +71,11 @@ def written_loop(model, opt, sched, dls, backward, gather=lambda *o: o):
         return (total/n).item(), (right/n).item()
     def fit(epochs):
         for _ in range(epochs):
-            model.train(); fit.train = run(dls[0], True)
+            model.train(); train = run(dls[0], True)
             model.eval()
-            with torch.inference_mode(): fit.valid = run(dls[1], False)
-        return fit.valid[1]
+            with torch.inference_mode(): valid = run(dls[1], False)
+        fit.stats = [*train, *valid]
+        return fit.stats[3]
     fit.losses = losses
     return fit
 
@@ -110,7 +111,7 @@ class _Stats2019(_Callback2019):
             nb, sums = self.xb.shape[0], self.sums[self.in_train]
             new = self.loss*nb, (self.pred.argmax(1) == self.yb).float().mean()*nb, nb
             self.sums[self.in_train] = [a + b for a, b in zip(sums, new)]
-    def after_epoch(self): self.run.acc = (self.sums[False][1]/self.sums[False][2]).item()
+    def after_epoch(self): self.run.stats = [(o/n).item() for *sums, n in self.sums.values() for o in sums]
 
 class _Record2019(_Callback2019):
     def begin_fit(self): self.run.lrs, self.run.losses = [], []
@@ -172,8 +173,8 @@ def lesson(task:Task) -> Callable:
     run = _Runner2019([_Mode2019(), _Stats2019(), _Record2019(), _Schedule2019(task.lr)])
     def fit(epochs):
         run.fit(epochs, model, opt, F.cross_entropy, *dls)
-        fit.losses = run.losses
-        return run.acc
+        fit.losses, fit.stats = run.losses, run.stats
+        return fit.stats[3]
     return fit
 
 def tiny_lesson(task:Task) -> Callable:
