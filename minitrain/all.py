@@ -8,9 +8,9 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'environment', 'evaluating', 'expect_fail', 'generator_states', 'generators_kept', 'hide_hooks',
            'import_extra', 'listify', 'mean_sd', 'mse', 'near', 'refuse_names', 'replacing', 'scipy_stats', 'seeded',
            'set_generators', 'set_seed', 'smoothed', 'test_close', 'test_eq', 'test_fail', 'test_ne', 'test_near',
-           'test_near_zero', 'MIRRORS', 'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data', 'Comparison',
-           'compare', 'fans', 'gain', 'kaiming2', 'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_',
-           'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls',
+           'test_near_zero', 'uncompiled', 'MIRRORS', 'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data',
+           'Comparison', 'compare', 'fans', 'gain', 'kaiming2', 'FixupBlock', 'InitReport', 'fixup_', 'init_report',
+           'lsuv_', 'DataLoader', 'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls',
            'groups_of', 'log_softmax', 'logsumexp', 'nll', 'tensors_of', 'validate', 'SGD', 'all_params', 'with_grad',
            'as_pair', 'batches_from', 'call_model', 'items_in', 'joined', 'loader_apart', 'loader_length', 'map_leaves',
            'map_tensors', 'tell_epoch', 'tensors_in', 'to_device', 'AvgStats', 'EpochMetric', 'Waiting',
@@ -45,7 +45,7 @@ from .core import (MovingAverage, camel2snake, check_whole, copy_model, determin
                             environment, evaluating, expect_fail, generator_states, generators_kept,
                             hide_hooks, import_extra, listify, mean_sd, mse, near, refuse_names, replacing,
                             scipy_stats, seeded, set_generators, set_seed, smoothed, test_close, test_eq,
-                            test_fail, test_ne, test_near, test_near_zero)
+                            test_fail, test_ne, test_near, test_near_zero, uncompiled)
 from .data import MIRRORS, DataError, data_folder, get_data, normalize, synth_data
 from .compare import Comparison, compare
 from .init import fans, gain, kaiming2
@@ -92,10 +92,10 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'deterministic', 'draw', 'environment', 'evaluating', 'expect_fail', 'generator_states',
          'generators_kept', 'hide_hooks', 'import_extra', 'listify', 'mean_sd', 'mse', 'near', 'refuse_names',
          'replacing', 'scipy_stats', 'seeded', 'set_generators', 'set_seed', 'smoothed', 'test_close',
-         'test_eq', 'test_fail', 'test_ne', 'test_near', 'test_near_zero', 'MIRRORS', 'DataError',
-         'data_folder', 'get_data', 'normalize', 'synth_data', 'Comparison', 'compare', 'fans', 'gain',
-         'kaiming2', 'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_', 'DataLoader', 'Dataset',
-         'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls', 'groups_of',
+         'test_eq', 'test_fail', 'test_ne', 'test_near', 'test_near_zero', 'uncompiled', 'MIRRORS',
+         'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data', 'Comparison', 'compare', 'fans',
+         'gain', 'kaiming2', 'FixupBlock', 'InitReport', 'fixup_', 'init_report', 'lsuv_', 'DataLoader',
+         'Dataset', 'Flatten', 'Optimizer', 'Sampler', 'accuracy', 'collate', 'fit', 'get_dls', 'groups_of',
          'log_softmax', 'logsumexp', 'nll', 'tensors_of', 'validate', 'SGD', 'all_params', 'with_grad',
          'as_pair', 'batches_from', 'call_model', 'items_in', 'joined', 'loader_apart', 'loader_length',
          'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in', 'to_device', 'AvgStats', 'EpochMetric',

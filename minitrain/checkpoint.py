@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .callbacks import Callback
 from .control import Interrupt, Quantity
 from .core import (check_whole, generator_states, is_sharded, load_whole, replacing, set_generators,
-                            sharded_as)
+                            sharded_as, uncompiled)
 from .events import name_of
 from .fetching import loader_state, set_loader
 from .learner import device_of
@@ -104,7 +104,7 @@ _COUNTS = ('n_iter', 'n_epochs', 'n_step', 'held')
 
 def _run_state(run, start:tuple, origin:dict, finished:bool=False) -> dict: # `origin`: how generators and loader stood when the epoch began
     "All that the next batch of the fit of `run` depends on; to be taken between two batches."
-    model, params = run.model, all_params(run.opt)
+    model, params = uncompiled(run.model), all_params(run.opt)
     return dict(
         start=start, finished=finished, epochs=run.epochs, counts={k: getattr(run, k) for k in _COUNTS}, sizes=_sizes(run.data),
         model=model.state_dict(), frozen=[k for k, p in model.named_parameters() if not p.requires_grad],
@@ -120,7 +120,7 @@ def _differences(run, state) -> list: # Sentences
         if name not in here and saved['takes_part']: said.append(f'the saved run has the callback {name!r} ({saved["kind"]}), this one lacks it')
         if name in here and type(here[name]).__name__ != saved['kind']: said.append(f'{name!r} is a {type(here[name]).__name__}, and was a {saved["kind"]}')
     said += [f'the saved run lacks the callback {name!r}' for name, cb in here.items() if name not in there and _takes_part(cb)]
-    if why := misfit(run.model.state_dict(), state['model']): said.append(f'the saved {state["kinds"]["model"]} is another net: {why}')
+    if why := misfit(uncompiled(run.model).state_dict(), state['model']): said.append(f'the saved {state["kinds"]["model"]} is another net: {why}')
     if type(run.opt).__name__ != state['kinds']['opt']: said.append(f'the optimiser is a {type(run.opt).__name__}, and was a {state["kinds"]["opt"]}')
     for part, now in _sizes(run.data).items():
         was = state['sizes'][part]
@@ -130,8 +130,9 @@ def _differences(run, state) -> list: # Sentences
 
 def _restore(run, state):
     "Let the fit of `run` be where it was."
-    load_whole(run.model, state['model'])
-    for k, p in run.model.named_parameters(): p.requires_grad_(k not in state['frozen'])
+    model = uncompiled(run.model)
+    load_whole(model, state['model'])
+    for k, p in model.named_parameters(): p.requires_grad_(k not in state['frozen'])
     if state['loss']: run.loss_func.load_state_dict(state['loss'])
     run.opt.load_state_dict(state['opt'])
     for p, values in getattr(run.opt, 'state', {}).items():

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['listify', 'camel2snake', 'near', 'test_near', 'test_near_zero', 'mse', 'check_whole', 'refuse_names', 'replacing',
-           'import_extra', 'scipy_stats', 'copy_model', 'hide_hooks', 'evaluating', 'is_sharded', 'whole_tensor',
-           'sharded_as', 'load_whole', 'set_seed', 'generator_states', 'set_generators', 'generators_kept', 'seeded',
-           'deterministic', 'environment', 'mean_sd', 'MovingAverage', 'smoothed', 'draw', 'expect_fail', 'test_close',
-           'test_eq', 'test_fail', 'test_ne']
+           'import_extra', 'scipy_stats', 'uncompiled', 'copy_model', 'hide_hooks', 'evaluating', 'is_sharded',
+           'whole_tensor', 'sharded_as', 'load_whole', 'set_seed', 'generator_states', 'set_generators',
+           'generators_kept', 'seeded', 'deterministic', 'environment', 'mean_sd', 'MovingAverage', 'smoothed', 'draw',
+           'expect_fail', 'test_close', 'test_eq', 'test_fail', 'test_ne']
 
 # %% ../nbs/00_core.ipynb #da31c563
 import copy, importlib, os, platform, random, re, statistics, tempfile, time
@@ -124,9 +124,13 @@ def scipy_stats():
     return import_extra('scipy.stats', 'lab')
 
 # %% ../nbs/00_core.ipynb #0a1b2c3d
+def uncompiled(model): # Or a function
+    "What `torch.compile` was given, where it made `model`; `model` itself otherwise."
+    return getattr(model, '_orig_mod', model)
+
 def copy_model(model:nn.Module, memo:dict|None=None) -> nn.Module: # `memo` as for `copy.deepcopy`
-    "A copy of `model` without the hooks that somebody put on it."
-    memo = {} if memo is None else memo
+    "A copy of `model`, not compiled, without the hooks that somebody put on it."
+    model, memo = uncompiled(model), {} if memo is None else memo
     hide_hooks(model, memo)
     return copy.deepcopy(model, memo)
 

@@ -14,7 +14,7 @@ from .averages import Waiting
 from .batches import call_model, loader_apart, tensors_in
 from .callbacks import Callback, Learner
 from .checks import failed_layer
-from .core import check_whole, copy_model, evaluating, seeded
+from .core import check_whole, copy_model, evaluating, seeded, uncompiled
 from .sgd import all_params, with_grad
 
 # %% ../nbs/06_hooks.ipynb #aa7c7508
@@ -91,7 +91,7 @@ class _Pictures():
 # %% ../nbs/06_hooks.ipynb #c9e2cf8e
 def leaves(model:nn.Module) -> dict: # {name: module}
     "The modules of `model` that hold no others, in order, under names that say what they are."
-    found = {name: m for name, m in model.named_modules() if not [*m.children()]}
+    found = {name: m for name, m in uncompiled(model).named_modules() if not [*m.children()]}
     return {f'{name} {type(m).__name__}'.strip(): m for name, m in found.items()}
 
 class ActivationStats(_Pictures, Callback):

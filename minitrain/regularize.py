@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from .averages import AvgStats
 from .batches import call_model
 from .callbacks import AvgStatsCallback, Callback, Learner
-from .core import check_whole, copy_model, listify, refuse_names, seeded
+from .core import check_whole, copy_model, listify, refuse_names, seeded, uncompiled
 from .learner import evaluate
 from .sgd import with_grad
 
@@ -79,7 +79,7 @@ class ActivationRegularization(Callback):
         self.layer, self.alpha, self.beta, self.dim = layer, alpha, beta, dim
         self._hook = self._h = None
 
-    def begin_fit(self): self._hook = self.layer(self.model).register_forward_hook(self._keep)
+    def begin_fit(self): self._hook = self.layer(uncompiled(self.model)).register_forward_hook(self._keep)
 
     def _keep(self, module, inputs, out):      # a GRU's or LSTM's output is (h of all times, last state)
         self._h = out[0] if isinstance(out, tuple) else out

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from . import __version__
-from .core import copy_model, evaluating, import_extra, replacing, whole_tensor
+from .core import copy_model, evaluating, import_extra, replacing, uncompiled, whole_tensor
 from .batches import call_model, map_tensors, tensors_in
 
 # %% ../nbs/12b_saving.ipynb #12b0000a
@@ -151,7 +151,7 @@ def save_weights(model:nn.Module, path):
     """Save the parameters and buffers of `model`, by name, as a safetensors file.
 
     Raises: TypeError of a state that holds more than tensors, OSError of a disk that doesn't take it."""
-    state = dict(model.state_dict())
+    state = dict(uncompiled(model).state_dict())
     for k, v in state.items():
         if not isinstance(v, Tensor): raise TypeError(f'{k} is a {type(v).__name__}, no tensor: save the state by write_file')
     write_file(path, state, 'weights')
@@ -177,8 +177,8 @@ def load_weights(model:nn.Module, path) -> nn.Module:
 
     Raises: CheckpointError of a file that is damaged, ValueError of weights that don't fit, which names them; then none is changed."""
     saved = _weights_in(path)
-    if why := misfit(model.state_dict(), saved): raise ValueError(f'{path} is not of this model: {why}')
-    model.load_state_dict(saved)
+    if why := misfit(uncompiled(model).state_dict(), saved): raise ValueError(f'{path} is not of this model: {why}')
+    uncompiled(model).load_state_dict(saved)
     return model
 
 # %% ../nbs/12b_saving.ipynb #12b00018
