@@ -25,6 +25,7 @@
     distributed  more than one process                        DistributedCallback
     doctor       what keeps a net from learning               doctor
     compare      two ways to train, on the same seeds
+    search       a setting that survives a search, and what it is worth on new seeds
     lab          what measures all this: claims, the ledger, the benchmark
 
 The numbered notebooks hold the source, the questions and the tests.

@@ -10,7 +10,7 @@ __all__ = ['listify', 'camel2snake', 'near', 'test_near', 'test_near_zero', 'mse
            'expect_fail', 'test_close', 'test_eq', 'test_fail', 'test_ne']
 
 # %% ../nbs/00_core.ipynb #da31c563
-import copy, importlib, os, platform, random, re, statistics, tempfile, time
+import copy, importlib, math, os, platform, random, re, statistics, tempfile, time
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -241,7 +241,8 @@ def environment(device=None,      # For instance `'cuda'`
                               torch=torch.__version__, numpy=np.__version__))
 
 def mean_sd(values:list) -> tuple: # Numbers → mean, standard deviation (0 for a single one)
-    "Mean and sample standard deviation."
+    "Mean and sample standard deviation; both nan where a number is none."
+    if not all(map(math.isfinite, values)): return math.nan, math.nan
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.
 
 # %% ../nbs/00_core.ipynb #dbdb09c2
