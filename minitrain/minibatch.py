@@ -150,12 +150,13 @@ class Sampler():
         self.epoch += 1
         return iter(self.idxs.split(self.bs)[:len(self)])
 
-# %% ../nbs/03_minibatch_training.ipynb #f2a06eb1
+# %% ../nbs/03_minibatch_training.ipynb #03a00028
 def collate(b:list): # Pairs of tensors
     "One batch from a list of items."
     xs, ys = zip(*b)
     return torch.stack(xs), torch.stack(ys)
 
+# %% ../nbs/03_minibatch_training.ipynb #f2a06eb1
 def _at_once(ds, collate_fn) -> bool:
     "Can `ds` be indexed by a batch, because its items are rows of tensors and `collate_fn` only stacks them?"
     own = next((c for c in type(ds).__mro__ if '__getitem__' in vars(c)), None)
@@ -245,6 +246,7 @@ def validate(model,       # Called on each batch; left in evaluation mode
     if not count: raise ValueError('valid_dl has no batches: give it some data')
     return float(loss/count), float(acc/count)
 
+# %% ../nbs/03_minibatch_training.ipynb #03a00036
 def fit(epochs:int,  # Passes over `train_dl`; 0 only validates
         model, loss_func,
         opt,         # Has `step` and `zero_grad`
