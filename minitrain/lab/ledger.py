@@ -145,7 +145,7 @@ def _cells(nb, flags=()):
     section = ''
     for cell in json.loads(Path(nb).read_text(encoding='utf-8'))['cells']:
         source = ''.join(cell['source'])
-        if cell['cell_type'] == 'markdown': section = (re.findall(r'^## (.+)', source, re.M) or [section])[-1]
+        if cell['cell_type'] == 'markdown': section = (re.findall(r'^###? (.+)', source, re.M) or [section])[-1]
         elif set(_FLAG.findall(source)) <= set(flags): yield section, source
 
 def run_cells(cells): # (where, source) of each
