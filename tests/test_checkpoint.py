@@ -9,8 +9,8 @@ import pytest, torch, torch.nn.functional as F
 from torch import nn
 from torch.utils.data import BatchSampler, RandomSampler, TensorDataset
 from torch.utils.data import DataLoader as TorchLoader
-from minitrain.all import (EMA, SGD, SWA, AvgStatsCallback, BatchTransformXCallback, Callback, Checkpoint, DataBunch, EarlyStopping, EpochMetric,
-                           GradientAccumulation, GradientClipping, Interrupt, Learner, MixedPrecision, Mixup, ParamScheduler, Recorder, Runner,
+from minitrain.all import (EMA, SGD, SWA, AvgStatsCallback, BatchTransformXCallback, Callback, Checkpoint, CSVLogger, DataBunch, EarlyStopping, EpochMetric,
+                           GradientAccumulation, GradientClipping, Interrupt, JSONLogger, Learner, MixedPrecision, Mixup, ParamScheduler, Recorder, Runner,
                            accuracy, sched_cos, seeded)
 from minitrain.minibatch import DataLoader, get_dls
 from campaign import record
@@ -252,3 +252,23 @@ def test_no_item_is_seen_twice_or_never():
     assert [ours[k] for k in ('twice', 'never', 'equal', 'warned')] == [0, 0, True, []] and ours['lost'] in (0, 2)     # by how far the thread had come
     assert [by_hand[k] for k in ('twice', 'never', 'lost', 'equal', 'warned')] == [32, 0, 0, False, []]
     with pytest.raises(RuntimeError, match='ended with 1'): measure_way('none of them')
+
+@pytest.mark.parametrize('kind', ('json', 'csv'))
+def test_a_log_has_each_line_once(kind, tmp_path):
+    "What was written after the checkpoint comes again, and is cut off before; what another fit wrote since stays"
+    def make(): return small(), [AvgStatsCallback(accuracy, quiet), JSONLogger(tmp_path/'log', every=1) if kind == 'json' else CSVLogger(tmp_path/'log')]
+    def seen():
+        lines = (tmp_path/'log').read_text().splitlines()
+        if kind == 'csv': return [], [int(l.split(',')[0]) for l in lines if l[:1].isdigit()]
+        rows = [json.loads(l) for l in lines]
+        return [r['n_iter'] for r in rows if r['event'] == 'after_batch'], [r['epoch'] for r in rows if r['event'] == 'after_epoch']
+    def killed_and_on(name, between=lambda: None):
+        run_of(make, tmp_path/name, 3, Kill(17), every=6)
+        before = seen(); between()
+        return before, run_of(make, tmp_path/name, 3, every=6)[1].n_iter
+    before, n = killed_and_on('a')
+    assert before == ([*range(1, 18)] if kind == 'json' else [], [0, 1]) and seen() == ([*range(1, n + 1)] if kind == 'json' else [], [0, 1, 2])
+    (tmp_path/'log').unlink()
+    killed_and_on('b', lambda: run_of(make, tmp_path/'another', 3, every=100))
+    batches, epochs = seen()
+    assert len(epochs) == 2 + 3 + 1 + (1 if epochs[-2] == 1 else 0) and (kind == 'csv' or len(batches) > 2*n)       # nobody's lines were cut off
