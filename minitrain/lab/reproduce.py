@@ -7,6 +7,7 @@ __all__ = ['COLUMNS', 'LESSON', 'describe', 'averages_of', 'train_lesson', 'trai
 
 # %% ../../nbs/16_reproduce.ipynb #6fd45dd6
 import argparse, json, os, sys, time
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from .. import __version__
@@ -180,6 +181,7 @@ def _parser():
                    help='train so many runs at a time, a thread each (default: 1)')
     p.add_argument('--resume', action='store_true',
                    help='keep the recipes that DIR holds already, with the same N, S, versions and hardware')
+    p.add_argument('--json', action='store_true', help='print numbers, sentences and the page\'s path as JSON, and nothing else')
     p.add_argument('--version', action='version', version=f'minitrain {__version__}')
     p.set_defaults(run=partial(_runs, p))
     others = p.add_subparsers(title='other commands', metavar='claims | bench')
@@ -202,14 +204,14 @@ def _keep(args, env, recorders, measured):
     with replacing(args.out/'unfinished.json') as f: f.write(text.encode())
 
 def _run(args, rank, world): # of how many processes; the first one prints and writes
-    say = print if rank == 0 else lambda *what, **kwargs: None
+    say = print if rank == 0 and not args.json else lambda *what, **kwargs: None
     if rank == 0: args.out.mkdir(parents=True, exist_ok=True)
     from minitrain.core import environment
     from minitrain.data import get_data
     from minitrain.processes import shared
     shared(lambda: get_data() is None)        # fetched once, before several want it
     data = get_data()
-    env, start = environment(args.device, 1 if args.workers > 1 else None), time.perf_counter()
+    env, start = environment(args.device), time.perf_counter()
     if world > 1: env['hardware'] += f', {world} processes'
     versions = ' · '.join(f'{k} {v}' for k, v in env['versions'].items())
     say(f'{versions} · {env["hardware"]} · first seed {args.seed}')
@@ -230,9 +232,26 @@ def _run(args, rank, world): # of how many processes; the first one prints and w
     numbers = args.out/'lesson_runs.json'
     numbers.write_text(json.dumps(dict(env, first_seed=args.seed, runs=runs)).replace('}, "', '},\n"') + '\n')
     (args.out/'unfinished.json').unlink(missing_ok=True)
+    page, sentences = _report(args.out, measured, plots, f"{env['date']}, {env['hardware']}, {versions}, first seed {args.seed}")
+    if args.json: return print(json.dumps(dict(env, first_seed=args.seed, runs=runs, report=str(page), in_words=sentences)))
     if args.repeat == 1: print('\nEach of these is one draw: minitrain --repeat 20 gives mean ± sd.')
-    saved = ', '.join(map(str, [*plots, numbers]))
-    print(f'\n{time.perf_counter() - start:.0f} s of training. Saved: {saved}')
+    saved = ', '.join(map(str, [*plots, numbers, page]))
+    print(f'\n{time.perf_counter() - start:.0f} s of training. Saved: {saved}\n', *sentences, sep='\n')
+
+def _report(out, measured, plots, where): # path of the page, its sentences
+    from minitrain.lab.ledger import read_ledger
+    from minitrain.lab.report import in_words, placed, report_page
+    figures, page = placed(measured, read_ledger()), out/'report.html'
+    page.write_text(report_page(figures, {k: describe(LESSON[k]) for k in measured}, plots, where), encoding='utf-8')
+    return page, in_words(figures)
+
+@contextmanager
+def _one_thread(): # so small a net gains little by more, and two on busy cores wait for each other, ten times as long
+    import torch
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(before)
 
 def _runs(parser, args) -> int:
     for name in ('repeat', 'workers'):
@@ -240,7 +259,9 @@ def _runs(parser, args) -> int:
     args.only = list(dict.fromkeys(args.only))         # each once
     most = 2**32 - args.repeat*len(LESSON)
     if args.seed is not None and not 0 <= args.seed <= most: parser.error(f'--seed {args.seed}: give a whole number from 0 to {most}')
-    try: _run(args, *_together(parser, args))
+    try:
+        together = _together(parser, args)
+        with _one_thread(): _run(args, *together)
     except KeyboardInterrupt:
         print('\nminitrain: stopped', file=sys.stderr)
         return 130
