@@ -51,7 +51,7 @@ class Fit(Events):
         self.handlers['after_loss'] = ((self, self._first_look), *self.handlers['after_loss'])
         self._busy = True
         try:
-            self.opt.zero_grad()              # an interrupted fit may have left gradients
+            if hasattr(self.opt, 'zero_grad') and not isinstance(self.opt, type): self.opt.zero_grad()     # an interrupted fit may have left gradients
             yield
         except BaseException as e:
             try: self._say_where(e)
