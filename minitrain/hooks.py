@@ -34,6 +34,7 @@ class Hook():
     def __enter__(self): return self
     def __exit__(self, *args): self.remove()
 
+# %% ../nbs/06_hooks.ipynb #06f00002
 class Hooks(list):
     "A `Hook` on each of several modules."
     def __init__(self, modules, # A list of modules, or {name: module}
@@ -54,6 +55,12 @@ class Hooks(list):
     def __enter__(self): return self
     def __exit__(self, *args): self.remove()
 
+# %% ../nbs/06_hooks.ipynb #06f00009
+def leaves(model:nn.Module) -> dict: # {name: module}
+    "The modules of `model` that hold no others, in order, under names that say what they are."
+    found = {name: m for name, m in uncompiled(model).named_modules() if not [*m.children()]}
+    return {f'{name} {type(m).__name__}'.strip(): m for name, m in found.items()}
+
 # %% ../nbs/06_hooks.ipynb #39692140
 class _Pictures():
     "Of what `ActivationStats` has seen."
@@ -69,31 +76,29 @@ class _Pictures():
                 ax.plot(self.batches, values, label=name, color=shades(i/len(rows)), lw=1)
             ax.set(title=title, xlabel='training batch', ylabel='of the layer\'s outputs')
         axs[2].set_ylim(-.05, 1.05)
-        axs[2].legend(fontsize='x-small', loc='center left', bbox_to_anchor=(1, .5))
+        axs[2].legend(fontsize='small', loc='center left', bbox_to_anchor=(1, .5))
         return axs
 
     def plot_hists(self, cols:int=4): # Pictures side by side
-        "A picture a layer: a column for each batch, brighter where more outputs lie; returns the figure."
+        "A picture a layer: a column a batch, coloured by the share of outputs in each bin; returns the figure."
         import matplotlib.pyplot as plt
+        from matplotlib.colors import LogNorm
         hists = self.hists
         rows = -(-len(hists)//cols)
-        fig, axs = plt.subplots(rows, cols, figsize=(9, 1.5*rows + .5), layout='constrained', squeeze=False,
+        fig, axs = plt.subplots(rows, cols, figsize=(9.5, 1.7*rows + .6), layout='constrained', squeeze=False,
                                 sharex=True, sharey=True)
         for ax, (name, h) in zip(axs.flat, hists.items()):
-            ax.imshow(h.log1p(), origin='lower', aspect='auto',
-                      extent=(self.batches[0], self.batches[-1] + 1, *self.lim))
-            ax.set_title(name, fontsize='small')
+            image = ax.imshow(h/h.sum(0).clamp_min(1), origin='lower', aspect='auto',
+                              norm=LogNorm(1e-4, 1, clip=True),
+                              extent=(self.batches[0], self.batches[-1] + 1, *self.lim))
+            ax.set_title(name, fontsize='medium')
         for ax in axs.flat[len(hists):]: ax.set_visible(False)
-        fig.supxlabel('training batch', fontsize='small')
-        fig.supylabel('output', fontsize='small')
+        fig.supxlabel('training batch', fontsize='medium')
+        fig.supylabel('output', fontsize='medium')
+        fig.colorbar(image, ax=axs, label='share in the bin')
         return fig
 
 # %% ../nbs/06_hooks.ipynb #c9e2cf8e
-def leaves(model:nn.Module) -> dict: # {name: module}
-    "The modules of `model` that hold no others, in order, under names that say what they are."
-    found = {name: m for name, m in uncompiled(model).named_modules() if not [*m.children()]}
-    return {f'{name} {type(m).__name__}'.strip(): m for name, m in found.items()}
-
 class ActivationStats(_Pictures, Callback):
     """Mean, standard deviation, histogram and near-zero share of what layers put out in training.
 
@@ -188,6 +193,7 @@ def first_bad(model:nn.Module, # A copy of it is run
     if back: return f'the gradient between {" and ".join([*calls, "the loss"][max(back):max(back) + 2])}'
     return next((f'the gradient of {name}' for name, p in model.named_parameters() if _bad(p.grad)), '')
 
+# %% ../nbs/06_hooks.ipynb #06f00016
 class NanGuard(Callback):
     """Raises `FloatingPointError` before a step along gradients that are not finite, and says where it began.
 

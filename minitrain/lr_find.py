@@ -105,14 +105,15 @@ class LR_Find(Callback):
         lines = {'batch': (self.lrs, self.losses), 'averaged with its neighbours': (self.lrs[:len(self.curve)], self.curve)}
         ax = draw(lines, 'Rate finder', 'learning rate', 'loss of the batch', **kwargs)
         ax.set_xscale('log'); ax.lines[0].set_alpha(.3)
+        ax.legend(fontsize='small', ncols=2, loc='upper center', bbox_to_anchor=(.45, -.3), frameon=False)
         try: lr, (start, low, _) = self.suggestion, self._fall()
         except ValueError as e:       # a loss that never fell wants to be looked at too
             ax.set_title(f'Rate finder: no suggestion\n{textwrap.fill(str(e), 60)}', fontsize='x-small')
             return ax
-        ax.axvline(lr, color='C1', ls=':', label=f'suggestion {lr:.2g}')
+        ax.axvline(lr, color='C1', ls=':')
+        ax.set_title(f'Rate finder: suggestion {lr:.2g} (dotted)', fontsize='medium')
         bottom = min(self.losses[:low + 1])
         ax.set_ylim(bottom - .1*(start - bottom), start + .7*(start - bottom))      # not all that it climbs
-        ax.legend(fontsize='small')
         return ax
 
 # %% ../nbs/05b_lr_find.ipynb #d81e6a15

@@ -15,33 +15,6 @@ from .callbacks import Callback
 from .core import seeded
 
 # %% ../nbs/10_precision.ipynb #101ae1a6
-def _dtype_for(device:torch.device) -> torch.dtype:
-    "bfloat16, or float16 on a GPU that only emulates it."
-    old = device.type == 'cuda' and not torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.float16 if old else torch.bfloat16
-
-def _emulated(low:torch.dtype) -> bool:
-    "Does the processor lack the instructions for `low`, as far as it says? Then they are imitated, slowly."
-    if platform.machine().lower() not in ('x86_64', 'amd64'): return False
-    caps = getattr(torch.cpu, 'get_capabilities', dict)()
-    name = 'bf16' if low is torch.bfloat16 else 'fp16'
-    return bool(caps) and not (caps.get(f'avx512_{name}') or caps.get(f'amx_{name}'))
-
-def _times_slower(low:torch.dtype) -> float:
-    "How many times as long as in float32 a small convolution takes here in `low`: of five turns the median."
-    x, w = torch.randn(8, 8, 14, 14), torch.randn(8, 8, 3, 3)
-    def seconds(dtype):
-        start = time.perf_counter()
-        F.conv2d(x.to(dtype), w.to(dtype))
-        return time.perf_counter() - start
-    return statistics.median([seconds(low)/seconds(torch.float32) for _ in range(6)][1:])
-
-@functools.cache
-def _warn_emulated(low:torch.dtype): # Once a process
-    with seeded(0), torch.no_grad(): times = _times_slower(low)
-    warnings.warn(f'this processor has no instructions for {low}: a small convolution takes {times:.0f} times as '
-                  'long as in float32. Leave MixedPrecision out here, or give it torch.float32', stacklevel=2)
-
 class MixedPrecision(Callback):
     """Predictions and loss under `torch.autocast`; weights, their gradients and steps stay in float32.
 
@@ -117,3 +90,31 @@ class MixedPrecision(Callback):
                              'load it in a fit, into one of the same dtype and scale')
         self.skipped = state_dict['skipped']
         if saved: self.scaler.load_state_dict(saved)
+
+# %% ../nbs/10_precision.ipynb #10b0000b
+def _dtype_for(device:torch.device) -> torch.dtype:
+    "bfloat16, or float16 on a GPU that only emulates it."
+    old = device.type == 'cuda' and not torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.float16 if old else torch.bfloat16
+
+def _emulated(low:torch.dtype) -> bool:
+    "Does the processor lack the instructions for `low`, as far as it says? Then they are imitated, slowly."
+    if platform.machine().lower() not in ('x86_64', 'amd64'): return False
+    caps = getattr(torch.cpu, 'get_capabilities', dict)()
+    name = 'bf16' if low is torch.bfloat16 else 'fp16'
+    return bool(caps) and not (caps.get(f'avx512_{name}') or caps.get(f'amx_{name}'))
+
+def _times_slower(low:torch.dtype) -> float:
+    "How many times as long as in float32 a small convolution takes here in `low`: of five turns the median."
+    x, w = torch.randn(8, 8, 14, 14), torch.randn(8, 8, 3, 3)
+    def seconds(dtype):
+        start = time.perf_counter()
+        F.conv2d(x.to(dtype), w.to(dtype))
+        return time.perf_counter() - start
+    return statistics.median([seconds(low)/seconds(torch.float32) for _ in range(6)][1:])
+
+@functools.cache
+def _warn_emulated(low:torch.dtype): # Once a process
+    with seeded(0), torch.no_grad(): times = _times_slower(low)
+    warnings.warn(f'this processor has no instructions for {low}: a small convolution takes {times:.0f} times as '
+                  'long as in float32. Leave MixedPrecision out here, or give it torch.float32', stacklevel=2)

@@ -206,6 +206,7 @@ class _Average(Callback):
         self._learning, self.noted = list(state_dict['learning']), dict(state_dict['noted'])
         self.kept = deque([(xb,) for xb in state_dict['kept']], getattr(self.kept, 'maxlen', self.batches))
 
+# %% ../nbs/09_regularize.ipynb #09b00013
 def _lerp(decay, averages, params, n): get_ema_multi_avg_fn(decay)(averages, params, n)
 
 class EMA(_Average):
@@ -221,6 +222,7 @@ class EMA(_Average):
     def _wanted(self): return True
     def _why_not(self): return 'no step was taken'
 
+# %% ../nbs/09_regularize.ipynb #09b00014
 class SWA(_Average):
     """Stochastic weight averaging: the mean of the weights after every `every`-th step, from `start` on.
 
