@@ -176,9 +176,9 @@ def load_weights(model:nn.Module, path) -> nn.Module:
     """Give `model` the weights of a file of `save_weights`, of a checkpoint, or of any safetensors file.
 
     Raises: CheckpointError of a file that is damaged, ValueError of weights that don't fit, which names them; then none is changed."""
-    saved = _weights_in(path)
-    if why := misfit(uncompiled(model).state_dict(), saved): raise ValueError(f'{path} is not of this model: {why}')
-    uncompiled(model).load_state_dict(saved)
+    saved, own = _weights_in(path), uncompiled(model)
+    if why := misfit(own.state_dict(), saved): raise ValueError(f'{path} is not of this model: {why}')
+    own.load_state_dict(saved)
     return model
 
 # %% ../nbs/12b_saving.ipynb #12b00018

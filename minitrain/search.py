@@ -9,7 +9,7 @@ __all__ = ['grid', 'halving', 'Search', 'search']
 import itertools, math, os
 from collections.abc import Callable
 from dataclasses import dataclass
-from .compare import Comparison, compare
+from .compare import Comparison
 from .core import check_whole, mean_sd, seeded
 
 # %% ../nbs/08b_search.ipynb #08b0000c
@@ -47,8 +47,9 @@ class Search:
     settings:list      # Dicts
     values:list        # Of each setting, a number for each seed that it ran on
     best:dict          # Of the settings
-    comparison:Comparison|None  # Of the best and the first on new seeds; None where they are the same
+    comparison:Comparison|None  # Of the best and the first on new seeds
     higher:bool=True   # Is more of it better?
+    why:str=''         # is there no comparison
 
     def __repr__(self):
         sign, lines = 1 if self.higher else -1, []
@@ -56,7 +57,7 @@ class Search:
             mean, sd = mean_sd(values)
             shown = f'{mean:.4g}' + f' ± {sd:.2g}'*(len(values) > 1)
             lines.append(f'{len(values):4d} run{"s"[:len(values) > 1]:1s}  {shown:18s}' + ', '.join(f'{k}={v!r}' for k, v in setting.items()))
-        return '\n'.join([*lines, 'on new seeds: ' + (repr(self.comparison) if self.comparison else 'nothing to compare, the first setting is the best')])
+        return '\n'.join([*lines, f'on new seeds: {self.comparison or self.why}'])
 
 def search(recipe:Callable,     # `recipe(seed, **setting)` → a number; what it draws comes from the seed
            settings:list,       # Dicts, as of `grid`; the first is what the best is compared with
@@ -65,7 +66,7 @@ def search(recipe:Callable,     # `recipe(seed, **setting)` → a number; what i
            seed:int|None=None,  # The first; the others follow. Drawn where None
            higher:bool=True,    # Is more of it better?
           ) -> Search:
-    """Find a setting by `halving`, and compare it with the first on new seeds.
+    """Find a setting by `halving`, and compare it with the first on new seeds, as `compare` does.
 
     Raises: ValueError of less than two settings, a budget too small, and where none gave a finite number; an error of `recipe` is passed on,
     and says of which setting and seed it is."""
@@ -82,7 +83,9 @@ def search(recipe:Callable,     # `recipe(seed, **setting)` → a number; what i
     values = halving(run, len(settings), budget, sign)
     best = max(range(len(values)), key=lambda i: _worth(values[i], sign))
     if not math.isfinite(sum(values[best])): raise ValueError('no setting gave a finite number: try one recipe by itself')
-    if best == 0: return Search(settings, values, settings[0], None, higher)
-    def of(i): return lambda s: recipe(s, **settings[i])
-    new = first + max(map(len, values))
-    return Search(settings, values, settings[best], compare(of(best), of(0), n, new, ('best', 'first')), higher)
+    if best == 0: return Search(settings, values, settings[0], None, higher, 'nothing to compare, the first setting is the best')
+    new = max(map(len, values))
+    pairs, compared, why = [[run(i, k) for i in (best, 0)] for k in range(new, new + n)], None, ''
+    try: compared = Comparison(*map(list, zip(*pairs)), [first + k for k in range(new, new + n)], ('best', 'first'))
+    except ValueError as e: why = str(e)          # the first setting fails on some seeds: what was found is kept
+    return Search(settings, values, settings[best], compared, higher, why)

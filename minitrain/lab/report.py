@@ -6,7 +6,7 @@
 __all__ = ['CLAIMS', 'place_of', 'placed', 'in_words', 'report_page']
 
 # %% ../../nbs/15i_report.ipynb #15e00004
-import base64, html, math
+import base64, html, math, statistics
 from pathlib import Path
 import numpy as np
 
@@ -22,7 +22,7 @@ def place_of(value:float, row:dict) -> float: # A row of the ledger → 0 to 100
 
 def placed(measured:dict, # {recipe: {column: a list of runs, each a list by epoch}}
            ledger:dict,   # As from `read_ledger`
-          ) -> list:      # Dicts: recipe, column, epoch from 1, 'values' of the runs, their median 'value', 'place', 'row' of the ledger
+          ) -> list:      # Dicts: recipe, column, epoch from 1, 'values' of the runs and their 'places', the median 'value', 'row' of the ledger
     "All figures of a run, or of several, that the ledger knows, each with its place among the recorded ones."
     found = []
     for recipe, columns in measured.items():
@@ -30,28 +30,33 @@ def placed(measured:dict, # {recipe: {column: a list of runs, each a list by epo
             for epoch, values in enumerate(zip(*runs), 1):
                 row = ledger['claims'].get(f'{CLAIMS.get(recipe)}.{column}.{epoch}')
                 if row is None: continue
-                value = sorted(values)[len(values)//2]
-                found.append(dict(recipe=recipe, column=column, epoch=epoch, values=values, value=value, place=place_of(value, row), row=row))
+                value = statistics.median(values) if all(map(math.isfinite, values)) else math.nan
+                found.append(dict(recipe=recipe, column=column, epoch=epoch, values=values, places=[place_of(v, row) for v in values], value=value, row=row))
     return found
 
 # %% ../../nbs/15i_report.ipynb #15e0000a
-def _among(f) -> str:
-    if math.isnan(f['place']): return 'no number'
-    return f"lower than {100 - f['place']:.0f} of 100" if f['place'] < 50 else f"higher than {f['place']:.0f} of 100"
+def _among(place) -> str:
+    if math.isnan(place): return 'no number'
+    return f"lower than {100 - place:.0f} of 100" if place < 50 else f"higher than {place:.0f} of 100"
 
-def _out(f) -> bool: return not 2.5 <= f['place'] <= 97.5            # nan too
+def _out(place) -> bool: return not 2.5 <= place <= 97.5            # nan too
+
+def _how_far(drawn): return 200. if math.isnan(drawn[2]) else abs(drawn[2] - 50)
 
 def in_words(figures:list) -> list: # As `placed` returns → three sentences
     "What is usual about these figures, what isn't, and how the last accuracies stand."
-    out = [f for f in figures if _out(f)]
-    many = f"{len(out)} of {len(figures)} figures lie outside the middle 95 of 100 recorded runs; {.05*len(figures):.1f} would by chance."
-    if not out: far = 'None is unusual.'
-    else:
-        f = max(out, key=lambda f: 200. if math.isnan(f['place']) else abs(f['place'] - 50))
-        far = (f"Farthest out: {_WORDS[f['column']]} {f['value']:.4f} after epoch {f['epoch']} of {f['recipe']}, {_among(f)}" +
+    drawn = [(f, v, p) for f in figures for v, p in zip(f['values'], f['places'])]
+    out, runs = [o for o in drawn if _out(o[2])], len(figures[0]['values']) if figures else 0
+    many = (f"{len(out):,} of {len(drawn):,} figures" + (f" of {runs} runs" if runs > 1 else '') +
+            f" lie outside the middle 95 of 100 recorded runs; {.05*len(drawn):.1f} would by chance.")
+    far = 'None is unusual.'
+    if out:
+        f, v, p = max(out, key=_how_far)
+        far = (f"Farthest out: {_WORDS[f['column']]} {v:.4f} after epoch {f['epoch']} of {f['recipe']}, {_among(p)}" +
                (f" (the lesson had {f['row']['lesson']:.4f})." if f['row'].get('lesson') is not None else '.'))
     last = {f['recipe']: f for f in figures if f['column'] == 'valid_acc'}
-    return [many, far, 'Last accuracies: ' + ', '.join(f"{k} {f['value']:.4f} ({_among(f)})" for k, f in last.items()) + '.']
+    return [many, far, f"Last accuracies{', medians' if runs > 1 else ''}: " +
+            ', '.join(f"{k} {f['value']:.4f} ({_among(place_of(f['value'], f['row']))})" for k, f in last.items()) + '.']
 
 # %% ../../nbs/15i_report.ipynb #15e0000d
 def _strip(f, width=240) -> str: # SVG
@@ -62,8 +67,8 @@ def _strip(f, width=240) -> str: # SVG
     def bar(a, b, name): return f'<rect class="{name}" x="{x(q[a]):.1f}" y="5" width="{max(x(q[b]) - x(q[a]), 1):.1f}" height="8"/>'
     lesson = f['row'].get('lesson')
     diamond = f'<path class="lesson" d="M{x(lesson):.1f} 2l4 7l-4 7l-4 -7z"/>' if lesson is not None else ''
-    dots = ''.join(f'<circle class="{"out" if _out(f) else "ours"}" cx="{x(v):.1f}" cy="9" r="4"/>' for v in f['values'] if math.isfinite(v))
-    said = f"{f['value']:.4f}, {_among(f)} recorded runs; their middle half {q[.25]:.4f} to {q[.75]:.4f}"
+    dots = ''.join(f'<circle class="{"out" if _out(p) else "ours"}" cx="{x(v):.1f}" cy="9" r="4"/>' for v, p in zip(f['values'], f['places']) if math.isfinite(v))
+    said = f"{f['value']:.4f}, {_among(place_of(f['value'], f['row']))} recorded runs; their middle half {q[.25]:.4f} to {q[.75]:.4f}"
     return f'<svg width="{width}" height="18" role="img" aria-label="{said}"><title>{said}</title>{bar(.025, .975, "most")}{bar(.25, .75, "half")}{diamond}{dots}</svg>'
 
 _STYLE = '''body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }
@@ -77,13 +82,14 @@ def report_page(figures:list,  # As `placed` returns
                 where:str,     # Date, hardware, versions
                ) -> str:       # HTML
     "A page of its own: figures on their distributions, pictures, and what is unusual."
-    e, parts = html.escape, []
+    e, parts, runs = html.escape, [], len(figures[0]['values']) if figures else 1
+    ours, dots = ('this run', 'this run') if runs == 1 else (f'median of {runs} runs', f'{runs} runs')
     for recipe, what in recipes.items():
         rows = ''.join(f"<tr><td>{_WORDS[f['column']]}, epoch {f['epoch']}</td><td>{'' if f['row'].get('lesson') is None else format(f['row']['lesson'], '.4f')}</td>"
-                       f"<td>{f['value']:.4f}</td><td>{_strip(f)}</td><td>{_among(f)}</td></tr>" for f in figures if f['recipe'] == recipe)
-        parts.append(f'<h2>{e(recipe)} {e(what)}</h2><div class="wide"><table><tr><th>figure</th><th>lesson</th><th>this run</th><th>100 recorded runs</th><th>this run is</th></tr>{rows}</table></div>')
+                       f"<td>{f['value']:.4f}</td><td>{_strip(f)}</td><td>{_among(place_of(f['value'], f['row']))}</td></tr>" for f in figures if f['recipe'] == recipe)
+        parts.append(f'<h2>{e(recipe)} {e(what)}</h2><div class="wide"><table><tr><th>figure</th><th>lesson</th><th>{ours}</th><th>100 recorded runs</th><th>that is</th></tr>{rows}</table></div>')
     images = ''.join(f'<p><img alt="{e(p.stem)}: curves of this run" src="data:image/png;base64,{base64.b64encode(p.read_bytes()).decode()}"></p>' for p in map(Path, pictures))
     said = ''.join(f'<p>{e(s)}</p>' for s in in_words(figures))
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>minitrain: the lesson, run</title><style>{_STYLE}</style></head>'
-            f'<body><main><h1>The lesson, run</h1>{said}<p>Grey: the middle 95 of 100 recorded runs; dark: the middle half; diamond: the lesson of 2019; dot: this run, red where it is outside the grey.</p>'
+            f'<body><main><h1>The lesson, run</h1>{said}<p>Grey: the middle 95 of 100 recorded runs; dark: the middle half; diamond: the lesson of 2019; dots: {dots}, red where it is outside the grey.</p>'
             f'{images}{"".join(parts)}<p>{e(where)}</p></main></body></html>\n')

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from .. import __version__
 from .bench import bench_arguments
-from .ledger import claims_arguments
+from .ledger import claims_arguments, read_ledger
 
 # %% ../../nbs/16_reproduce.ipynb #c1a65b96
 COLUMNS = ('train_loss', 'train_acc', 'valid_loss', 'valid_acc')
@@ -239,7 +239,6 @@ def _run(args, rank, world): # of how many processes; the first one prints and w
     print(f'\n{time.perf_counter() - start:.0f} s of training. Saved: {saved}\n', *sentences, sep='\n')
 
 def _report(out, measured, plots, where): # path of the page, its sentences
-    from minitrain.lab.ledger import read_ledger
     from minitrain.lab.report import in_words, placed, report_page
     figures, page = placed(measured, read_ledger()), out/'report.html'
     page.write_text(report_page(figures, {k: describe(LESSON[k]) for k in measured}, plots, where), encoding='utf-8')
