@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 MADE_FROM := setup.py pyproject.toml settings.ini constraints.txt
 
-.PHONY: run test check slow campaign mutants lock prepare lab record bench gpu lowest clean
+.PHONY: run test check slow campaign mutants lock prepare lab record bench gpu lowest site site-test clean
 
 run: .venv/installed      ## train the lesson's runs and print its figures beside ours
 	@$(BIN)/minitrain
@@ -45,11 +45,19 @@ bench: .venv-bench/installed ## time the library beside its peers: results/speed
 gpu: .venv/installed      ## everything that needs an NVIDIA GPU: results/gpu.json
 	@$(BIN)/python tests/run_gpu.py
 
+site: .venv-site/installed ## the notebooks, the reference and the ledger as pages: _docs/html/index.html
+	@.venv-site/bin/python docs/prepare.py _docs/src
+	@.venv-site/bin/python -m sphinx -q -W --keep-going -j auto -c docs -d _docs/doctrees _docs/src _docs/html
+	@echo 'Open _docs/html/index.html'
+
+site-test: site           ## every page in a headless Chromium: MINITRAIN_CHROMIUM names one, else playwright's own
+	@.venv-site/bin/python -m pytest -q docs/test_site.py
+
 lowest: .venv-lowest/installed ## the library's own tests with the oldest versions that it allows
 	@.venv-lowest/bin/python -m pytest -q tests/test_lesson_code.py tests/test_properties.py tests/test_loader.py
 
 clean:
-	rm -rf .venv .venv-bench .venv-lowest build dist *.egg-info minitrain-results
+	rm -rf .venv .venv-bench .venv-lowest .venv-site _docs build dist *.egg-info minitrain-results
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "minitrain wants Python 3.11 or later: make PYTHON=python3.11")'
@@ -85,4 +93,11 @@ endif
 	@echo 'Installing the oldest versions into .venv-lowest (once)'
 	@$(PYTHON) -m venv .venv-lowest
 	@.venv-lowest/bin/python -m pip install --disable-pip-version-check --quiet -c constraints-lowest.txt -e '.[lab,tensorboard]' pytest
+	@touch $@
+
+# Apart from .venv: needs no torch.
+.venv-site/installed: requirements-site.txt
+	@echo 'Installing what builds the site into .venv-site (once)'
+	@$(PYTHON) -m venv .venv-site
+	@.venv-site/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-site.txt
 	@touch $@
