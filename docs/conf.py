@@ -17,8 +17,7 @@ html_theme, html_title = 'furo', f"{project} {release}"
 html_static_path, html_extra_path = [str(here/'_static')], [str(here.parent/'_docs'/'src'/'extra')]
 html_css_files, html_js_files = ['site.css'], ['site.js']
 html_baseurl = cfg['doc_host'] + cfg['doc_baseurl'] + '/'
-html_copy_source = html_show_sourcelink = html_show_sphinx = False
-html_theme_options = dict(source_repository=cfg['git_url'], source_branch=cfg['branch'])
+html_use_index = html_domain_indices = html_copy_source = html_show_sourcelink = html_show_sphinx = False
 html_favicon = str(here/'_static'/'icon.svg')
 pygments_style, pygments_dark_style = 'a11y-high-contrast-light', 'a11y-high-contrast-dark'
 nb_execution_mode, nb_merge_streams, nb_render_markdown_format = 'off', True, 'myst'

@@ -96,10 +96,12 @@ def prepared(path:Path, public:dict) -> dict:
         text = re.sub(r'^#\|.*\n?', '', text, flags=re.M).strip('\n')
         if not text and not cell['outputs']: continue
         tags = set(cell['metadata'].get('tags', []))
-        if only_imports(text): tags.add('hide-input')
-        new = dict(cell, source=text, metadata=dict(tags=sorted(tags)))
-        if any('image/png' in o.get('data', {}) for o in cell['outputs']):
-            new['metadata']['mystnb'] = dict(image=dict(alt=alt_text(cell, heading)))
+        imports = only_imports(text)
+        if imports: tags.add('hide-input')
+        shown = 'the imports' if imports else 'the code that made this'
+        new = dict(cell, source=text, metadata=dict(tags=sorted(tags), mystnb=dict(code_prompt_show=f'Show {shown}', code_prompt_hide=f'Hide {shown}')))
+        if any(k.startswith('image/') for o in cell['outputs'] for k in o.get('data', {})):
+            new['metadata']['mystnb']['image'] = dict(alt=alt_text(cell, heading))
         if index: cell['outputs'] = json.loads(json.dumps(cell['outputs']).replace('](../', ']('))
         new['outputs'] = [o for o in cell['outputs'] if o.get('name') != 'stderr']
         exported = set(names) & {'export', 'exports', 'exporti'}
@@ -141,7 +143,7 @@ def contents() -> str:
     for caption, prefixes in GROUPS.items():
         rows = '\n'.join(f'{k} {title_of(found[k])} <nbs/{found[k].stem}>' for k in prefixes.split())
         text += f'```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{rows}\n```\n\n'
-    rest = 'Every figure <ledger>\nReference <api/index>\nWhat changed <changes>\nContributing <contributing>'
+    rest = 'Every figure <ledger>\nReference <api/index>\nWhat changed <changes>\nContributing <contributing>\n' + f'Source on GitHub <{settings()["git_url"]}>'
     return text + f'```{{toctree}}\n:hidden:\n:caption: Look up\n\n{rest}\n```\n'
 
 def llms_txt() -> str: # https://llmstxt.org: what a language model reads first

@@ -115,7 +115,7 @@ def page(name:str, m:dict, on_github, notebooks:dict, root:Path) -> str:
     return out
 
 def pages_index(mods:dict, root:Path) -> str:
-    rows, inside = [], {}
+    inside = {}
     for name, m in mods.items():
         inside.setdefault('lab' if name.startswith('lab.') else 'train', []).append(name)
     text = '# Reference\n\nEvery public name, each on the page of its module. Two houses: what trains, and `minitrain.lab`, what measures.\n'

@@ -1,7 +1,7 @@
 // Small mends of what the theme leaves: folded checks open for a link into them, the menu can be reached by keyboard,
 // what scrolls takes focus; and the ledger's table sorts and filters.
 'use strict';
-if (location.protocol === 'file:' && window.DOCUMENTATION_OPTIONS) DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+if (location.protocol === 'file:' && typeof DOCUMENTATION_OPTIONS === 'object') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
 function openTo(hash) {
   const target = hash && document.getElementById(decodeURIComponent(hash.slice(1)));
@@ -12,12 +12,36 @@ window.addEventListener('hashchange', () => openTo(location.hash));
 
 document.addEventListener('DOMContentLoaded', () => {
   if (location.hash) openTo(location.hash);
+  document.querySelectorAll('.caption[role=heading]').forEach(e => e.setAttribute('aria-level', '2'));
+  const tools = document.querySelector('.content-icon-container');
+  if (tools) { tools.setAttribute('role', 'navigation'); tools.setAttribute('aria-label', 'This page'); }
+  if (!document.querySelector('h1')) document.querySelector('[role=main]')?.insertAdjacentHTML('afterbegin', '<h1 class="visually-hidden">Search</h1>');
+  for (const [name, label] of [['__navigation', 'Menu'], ['__toc', 'On this page']]) drawer(name, label);
   document.querySelectorAll('article pre, article .table-wrapper').forEach(e => {
     if (e.scrollWidth > e.clientWidth) e.tabIndex = 0;
   });
   const table = document.querySelector('table.ledger');
   if (table) ledger(table);
 });
+
+// The theme's drawers are check boxes with labels, which no key reaches: buttons in their place.
+function drawer(name, said) {
+  const box = document.getElementById(name);
+  if (!box) return;
+  const buttons = [...document.querySelectorAll(`label[for=${name}]`)].filter(l => !l.classList.contains('overlay')).map(label => {
+    const button = document.createElement('button');
+    button.className = label.className;
+    button.append(...label.childNodes);
+    button.setAttribute('aria-label', said);
+    button.addEventListener('click', () => box.click());
+    label.replaceWith(button);
+    return button;
+  });
+  const show = () => buttons.forEach(b => b.setAttribute('aria-expanded', box.checked));
+  box.addEventListener('change', show);
+  show();
+  document.addEventListener('keydown', e => { if (e.key === 'Escape' && box.checked) { box.click(); buttons[0].focus(); } });
+}
 
 function ledger(table) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
