@@ -1,4 +1,5 @@
 "Everything that setuptools asks is answered in settings.ini, which nbdev reads too."
+import re
 from configparser import ConfigParser
 from pathlib import Path
 from setuptools import setup
@@ -8,6 +9,13 @@ here = Path(__file__).parent
 config = ConfigParser(delimiters=['='])
 config.read(here/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
+
+def readme() -> str:
+    "The README as a package index shows it: what lies beside it here is linked to where it lies on GitHub."
+    text = (here/'README.md').read_text(encoding='utf-8')
+    at = lambda kind: f"{cfg['git_url']}/{kind}/{cfg['branch']}/"
+    text = re.sub(r'!\[([^]]*)\]\((?!https?:)', lambda m: f'![{m[1]}]({at("raw")}', text)
+    return re.sub(r'\]\((?!https?:|#)', lambda m: f']({at("blob")}', text)
 
 class BuildWithLedger(build_py):
     "The ledger goes into the package, where `importlib.resources` finds it; a checkout reads its own."
@@ -19,7 +27,7 @@ setup(
     name=cfg['lib_name'],
     version=cfg['version'],
     description=cfg['description'],
-    long_description=(here/'README.md').read_text(encoding='utf-8'),
+    long_description=readme(),
     long_description_content_type='text/markdown',
     keywords=cfg['keywords'].split(),
     author=cfg['author'],

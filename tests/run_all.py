@@ -66,7 +66,7 @@ def fresh():
     "Clean and export, in a copy, change nothing; the README is the index notebook's."
     with tempfile.TemporaryDirectory() as tmp:
         copy = Path(tmp)/'minitrain'
-        shutil.copytree(root, copy, ignore=shutil.ignore_patterns('.venv*', '.git', '__pycache__', '*.egg-info', 'build'))
+        shutil.copytree(root, copy, ignore=shutil.ignore_patterns('.venv*', '.git', '__pycache__', '*.egg-info', 'build', '_docs'))
         text = ''
         for cmd in ('nbdev_clean', 'nbdev_export'):
             ok, out = command(bin_dir/cmd, cwd=copy)

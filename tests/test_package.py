@@ -149,6 +149,10 @@ def test_wheel_and_sdist(tmp_path, built):
     names = zipfile.ZipFile(wheel).namelist()
     assert {path_of(m) for m in modules} <= set(names) and any(n.endswith('LICENSE') for n in names)
     assert {'minitrain/lab/claims.json', 'minitrain/py.typed'} <= set(names)
+    about = next(zipfile.ZipFile(wheel).read(n).decode() for n in names if n.endswith('METADATA'))
+    links = re.findall(r'\]\(([^)]+)\)', about)                  # a package index shows it without the checkout
+    assert len(links) > 15 and all(l.startswith('https://') for l in links), links
+    assert re.search(r'!\[[^]]+\]\(https://[^)]+/raw/main/results/loss\.png\)', about)
     for dist in (wheel, sdist):
         target = tmp_path/dist.suffix.strip('.')
         done = pip('install', '--quiet', '--no-deps', '--no-build-isolation', '--target', target, dist)
@@ -165,7 +169,7 @@ def test_two_builds_of_one_state_are_the_same_wheel(tmp_path):
     wheels = []
     for i in range(2):
         copy = tmp_path/str(i)
-        shutil.copytree(root, copy, ignore=shutil.ignore_patterns('.venv*', '.git', '__pycache__', '*.egg-info', 'build', 'dist', 'minitrain-results'))
+        shutil.copytree(root, copy, ignore=shutil.ignore_patterns('.venv*', '.git', '__pycache__', '*.egg-info', 'build', 'dist', '_docs', 'minitrain-results'))
         for f in copy.rglob('*'): os.utime(f, (1_700_000_000 + 1000*i,)*2)
         done = subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '--wheel', '--outdir', str(copy/'dist'), str(copy)], capture_output=True, text=True,
                               env={**os.environ, 'SOURCE_DATE_EPOCH': '1700000000', 'PYTHONHASHSEED': str(i)})
