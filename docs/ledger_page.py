@@ -38,9 +38,11 @@ def cell(value, text=None) -> str: # `value` is what it is sorted by
 def ledger_page(path:Path, notebooks:dict) -> str:
     claims = json.loads(path.read_text(encoding='utf-8'))['claims'].values()
     verdicts = sorted({r['verdict'] for r in claims})
+    texts = {p: p.read_text(encoding='utf-8') for p in notebooks.values()}        # two notebooks may have claims of one prefix
+    heading = lambda r: '# ' + json.dumps(r['section'], ensure_ascii=False)[1:-1]
     rows = []
     for r in claims:
-        nb = notebooks.get(r['id'].split('.')[0])
+        nb = next((p for p, text in texts.items() if heading(r) in text and f"Claims('{r['id'].split('.')[0]}'" in text), None)
         lesson, place = r.get('lesson'), r.get('percentile')
         id = f'<code>{html.escape(r["id"])}</code>'
         if nb: id = f'<a href="nbs/{nb.stem}.html">{id}</a>'

@@ -111,7 +111,7 @@ def page(name:str, m:dict, on_github, notebooks:dict, root:Path) -> str:
             shown = value if len(value) < 300 else value[:300].rsplit(', ', 1)[0] + ', …'
             out += f':::::{{py:data}} {n}\n\n```text\n{shown}\n```\n\n{links}\n:::::\n\n'
         else: out += entry('py:class' if isinstance(node, ast.ClassDef) else 'py:function', n, node, lines, links,
-                           call=calls(root)[name].get(n, '')) + '\n'
+                           call=calls(root).get(name, {}).get(n, '')) + '\n'
     return out
 
 def pages_index(mods:dict, root:Path) -> str:

@@ -44,16 +44,22 @@ def _named(learn) -> dict: # {id: (name, parameter)} of what the model and the l
         if isinstance(o, nn.Module): res.update({id(p): (prefix + name, p) for name, p in o.named_parameters()})
     return res
 
+def _check_autocast(device): # what a whole fit inside one does to it is shown below
+    if torch.is_autocast_enabled(device) and torch.is_autocast_cache_enabled():
+        raise RuntimeError("the fit is inside an autocast, which keeps the first step's copies of the weights until it ends, so that "
+                           'every later step would train by them: use MixedPrecision(), or autocast(…, cache_enabled=False)')
+
 def check_learner(learn) -> None: # A `Learner`
     """Look at a learner before its first step.
 
     Raises: TypeError of a class for an object, swapped arguments, a data set for a loader; ValueError of an optimiser
-    that holds nothing of the model that learns. Warns of what the model could learn and the optimiser doesn't hold.
+    that holds nothing of the model that learns; RuntimeError inside an autocast that keeps copies. Warns of what the model could learn and the optimiser doesn't hold.
     A learner with `check = False` may train what it likes."""
     _check_kinds(learn)
     if not getattr(learn, 'check', True): return
     named, groups = _named(learn), getattr(learn.opt, 'param_groups', None)
     if not named or groups is None or getattr(learn.opt, 'step', None) is None: return           # nobody's, or no step is made
+    _check_autocast(next(iter(named.values()))[1].device.type)
     held = {id(p): p for g in groups for p in g['params']}
     wants = {i: name for i, (name, p) in named.items() if p.requires_grad}
     if not wants and not any(p.requires_grad for p in held.values()):

@@ -90,7 +90,7 @@ def gpu_table(record:dict|None) -> str: # As `read_gpu` returns → Markdown
     epochs, races = found.get('epochs'), found.get('races') or {}
     rows = ['an epoch at bs 512, over by hand | ratio, median [range]', '---|---']
     rows += _epoch_rows(epochs) if epochs else ['by hand, ours, one graph, compiled, the floor | not yet run']
-    rows += ['', 'aim | valid accuracy, seconds', '---|---', *(f'{aim:.0%} | {_race_row(races.get(str(aim)))}' for aim in RECIPES)]
+    rows += ['', 'aim | valid accuracy, seconds', '---|---', *(f'{100*aim:g} % | {_race_row(races.get(str(aim)))}' for aim in RECIPES)]
     return '\n'.join(f'| {row} |' if row else '' for row in rows)
 
 def gpu_caption(record:dict|None) -> str:

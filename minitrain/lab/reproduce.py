@@ -13,6 +13,7 @@ from pathlib import Path
 from .. import __version__
 from .bench import bench_arguments
 from .ledger import claims_arguments, read_ledger
+from .records import records_arguments
 
 # %% ../../nbs/16_reproduce.ipynb #c1a65b96
 COLUMNS = ('train_loss', 'train_acc', 'valid_loss', 'valid_acc')
@@ -184,9 +185,10 @@ def _parser():
     p.add_argument('--json', action='store_true', help='print numbers, sentences and the page\'s path as JSON, and nothing else')
     p.add_argument('--version', action='version', version=f'minitrain {__version__}')
     p.set_defaults(run=partial(_runs, p))
-    others = p.add_subparsers(title='other commands', metavar='claims | bench')
+    others = p.add_subparsers(title='other commands', metavar='claims | bench | records')
     claims_arguments(others.add_parser('claims', help="print the ledger of the lesson's figures, check it, or record it"))
     bench_arguments(others.add_parser('bench', help='time the library beside its peers'))
+    records_arguments(others.add_parser('records', help='time to 97, 98, 99 and 99.5 %, over and over'))
     return p
 
 # %% ../../nbs/16_reproduce.ipynb #776ff487
