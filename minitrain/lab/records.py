@@ -45,13 +45,13 @@ def one_turn(tensors:tuple,    # x_train, y_train, x_test, y_test, where they ar
              seed:int,
              recipes:dict,     # {aim: recipe}, as `RECIPES` of `lab.races`
              threads:int=2,
-            ) -> dict:         # {'by_hand': seconds, aim: [seconds, accuracy]}
+            ) -> dict:         # {aim: [seconds, accuracy, seconds of the epoch by hand]}
     "An epoch by hand, and each recipe once."
     from minitrain.core import seeded
     from minitrain.lab.races import race
-    res = dict(by_hand=epoch_by_hand([o.cpu() for o in tensors]))
+    unit, res = epoch_by_hand([o.cpu() for o in tensors]), {}
     for aim, recipe in recipes.items():
-        with seeded(seed), _threads(threads): res[str(aim)] = list(race(tensors, **recipe))
+        with seeded(seed), _threads(threads): res[str(aim)] = [*race(tensors, **recipe), unit]
     return res
 
 # %% ../../nbs/15j_records.ipynb #15f00010
@@ -79,47 +79,49 @@ def one_recipe(tensors:tuple, aim:float, threads:int=2) -> tuple: # As for `one_
 
 def measure_records(tensors:tuple,       # As for `one_turn`
                     recipes:dict,
-                    n:int=100,           # Turns, those in `turns` included
+                    n:int=100,           # Runs of each, those in `runs` included
                     threads:int=2,
-                    turns:list=(),       # Taken before, in order
-                    keep:Callable|None=None, # Given all turns after each
-                   ) -> list:            # As of `one_turn`, seeds 0 … n-1
+                    runs:dict|None=None, # Taken before, in order: {aim: list, as of `one_turn`}
+                    keep:Callable|None=None, # Given all runs after each turn
+                   ) -> dict:            # The same, with the seeds 0 … n-1 for each aim
     "Turn after turn; the first of a process is thrown away."
-    turns = list(turns)
-    if len(turns) < n: one_turn(tensors, 0, recipes, threads)
-    while len(turns) < n:
-        turns.append(one_turn(tensors, len(turns), recipes, threads))
-        if keep: keep(turns)
-    return turns
+    runs = {str(aim): list((runs or {}).get(str(aim), ())) for aim in recipes}
+    def missing(k): return {aim: r for aim, r in recipes.items() if len(runs[str(aim)]) == k}
+    first = min(map(len, runs.values()))
+    if first < n: one_turn(tensors, 0, missing(first), threads)
+    for k in range(first, n):
+        for aim, run in one_turn(tensors, k, missing(k), threads).items(): runs[aim].append(run)
+        if keep: keep(runs)
+    return runs
 
 # %% ../../nbs/15j_records.ipynb #15f00014
 def records_summary(record:dict) -> dict: # What `minitrain records` writes → {aim: figures}
-    "Accuracy, its confidence, seconds, and epochs by hand, from the turns."
+    "Accuracy, its confidence, seconds, and epochs by hand, from the runs of each aim."
     from minitrain.core import mean_sd
-    res, turns = {}, record['turns']
-    for aim in record['recipes']:
-        seconds, accuracies = zip(*[t[aim] for t in turns])
-        mean, sd = mean_sd(list(accuracies))
-        over = sorted(s/t['by_hand'] for s, t in zip(seconds, turns))
-        res[aim] = dict(mean=mean, sd=sd, lowest=min(accuracies), seconds=statistics.median(seconds), over=statistics.median(over),
-                        low=over[len(over)//20], high=over[-1 - len(over)//20], n=len(turns),
-                        p=confidence(accuracies, float(aim)) if len(turns) > 1 else float('nan'),
-                        cold=statistics.median(record['cold'][aim]) if record.get('cold') else float('nan'))
+    res = {}
+    for aim, runs in record['runs'].items():
+        seconds, accuracies, units = zip(*runs)
+        over = sorted(s/u for s, u in zip(seconds, units))
+        (mean, sd), cold = mean_sd(list(accuracies)), record['cold'].get(aim)
+        res[aim] = dict(mean=mean, sd=sd, lowest=min(accuracies), n=len(runs), seconds=statistics.median(seconds), over=statistics.median(over),
+                        low=over[len(over)//20], high=over[-1 - len(over)//20], cold=statistics.median(cold) if cold else float('nan'),
+                        p=confidence(accuracies, float(aim)) if len(runs) > 1 else float('nan'))
     return res
 
 def _passes(f): return f['n'] >= 100 and f['p'] < 1e-4
+def _said(f): return '' if _passes(f) else ' (too few runs)' if f['n'] < 100 else ' (not passed)'
 def _net(r): return '-'.join(map(str, r['hidden'])) if 'hidden' in r else 'convolutions ' + ', '.join(f'{c} of {k}×{k}/{s}' for c, k, s in r['layers'])
 
 def records_table(record:dict|None) -> str: # As `records_summary` takes → Markdown
     "A row for each aim."
     if record is None: return 'Not yet run: `minitrain records`.'
-    rows = ['| aim | epochs by hand (5 to 95 % of the turns) | seconds | cold start | test accuracy, mean ± sd | p | hidden layers | epochs, bs |', '|---'*8 + '|']
+    rows = ['| aim | epochs by hand (5 to 95 % of the runs) | seconds | cold start | test accuracy, mean ± sd | n | p | hidden layers | epochs, bs |', '|---'*9 + '|']
     for aim, f in records_summary(record).items():
         r = record['recipes'][aim]
-        rows.append(f'| {100*float(aim):g} %{"" if _passes(f) else " (not passed)"} | {f["over"]:.2f} ({f["low"]:.2f}–{f["high"]:.2f}) | {f["seconds"]:.2f} | {f["cold"]:.1f} s '
-                    f'| {f["mean"]:.4f} ± {f["sd"]:.4f} | {f["p"]:.0e} | {_net(r)} | {r["epochs"]}, {r["bs"]} |')
+        rows.append(f'| {100*float(aim):g} %{_said(f)} | {f["over"]:.2f} ({f["low"]:.2f}–{f["high"]:.2f}) | {f["seconds"]:.2f} | {f["cold"]:.1f} s '
+                    f'| {f["mean"]:.4f} ± {f["sd"]:.4f} | {f["n"]} | {f["p"]:.0e} | {_net(r)} | {r["epochs"]}, {r["bs"]} |')
     env = record['environment']
-    return '\n'.join(rows) + (f'\n\nn={len(record["turns"])} turns each, {record["threads"]} threads, {env["date"]}, {env["hardware"].rsplit(",", 1)[0]}, ' +
+    return '\n'.join(rows) + (f'\n\n{record["threads"]} threads, {env["date"]}, {env["hardware"].rsplit(",", 1)[0]}, ' +
                               ', '.join(f'{k} {v}' for k, v in env['versions'].items()) + '. GPU: not yet run.')
 
 # %% ../../nbs/15j_records.ipynb #15f00017
@@ -131,7 +133,8 @@ def read_records(path) -> dict|None: # A file that `minitrain records` wrote; No
 def records_arguments(p:argparse.ArgumentParser) -> argparse.ArgumentParser: # The same
     "Let `p` take the arguments of `minitrain records`, and give what it parses a function `run`."
     p.description = 'Time every recipe to 97, 98, 99 and 99.5 % of the test images, over and over, in epochs of the loop by hand.'
-    p.add_argument('--n', type=int, default=100, help='turns, those that the file holds included (100)')
+    p.add_argument('--n', type=int, default=100, help='runs of each, those that the file holds included (100)')
+    p.add_argument('--only', nargs='+', metavar='AIM', help='for instance 0.97 0.98 (all)')
     p.add_argument('--threads', type=int, default=min(2, os.cpu_count() or 1), help="of the CPU (2, or as many as there are)")
     p.add_argument('--device', help='where to train, for instance cuda (default: the CPU)')
     p.add_argument('--cold', type=int, default=5, help='new processes for the cold start (5)')
@@ -148,21 +151,24 @@ def _records(parser, args) -> int:
         return 0
     for name in ('n', 'threads'):
         if getattr(args, name) < 1: parser.error(f'--{name} {getattr(args, name)}: give a whole number from 1 up')
-    recipes = json.loads(json.dumps({str(k): r for k, r in RECIPES.items()}))
-    record = dict(environment=environment(), threads=args.threads, device=args.device or 'cpu', recipes=recipes, cold={})
+    recipes = {str(k): r for k, r in RECIPES.items()}
+    wanted = args.only or [*recipes]
+    if unknown := set(wanted) - set(recipes): parser.error(f'--only {", ".join(sorted(unknown))}: the aims are {", ".join(recipes)}')
+    record = json.loads(json.dumps(dict(environment=environment(), threads=args.threads, device=args.device or 'cpu', recipes=recipes, cold={}, runs={})))
     path = args.out/'records.json'
-    old, turns = read_records(path), []
     same = lambda r: (r['recipes'], r['threads'], r['device'], r['environment']['versions'], r['environment']['hardware'])
-    if old and same(old) == same(record):
-        turns = old['turns']
-        print(f'{path}: {len(turns)} turns are there', file=sys.stderr)
-    elif old: parser.error(f'{path} holds turns of other recipes, versions or another machine: delete it, or give another --out')
+    if old := read_records(path):
+        if same(old) != same(record): parser.error(f'{path} holds runs of other recipes, versions or another machine: delete it, or give another --out')
+        record |= {k: old[k] for k in ('runs', 'cold')}
+        print(f'{path}: there are ' + ', '.join(f'{len(r)} of {aim}' for aim, r in old['runs'].items()), file=sys.stderr)
     path.parent.mkdir(parents=True, exist_ok=True)
-    def keep(turns):
-        with replacing(path) as f: f.write((json.dumps(record | dict(turns=turns)).replace('}, {"by_hand', '},\n{"by_hand') + '\n').encode())
-        print(f'turn {len(turns)} of {args.n}', file=sys.stderr, flush=True)
-    turns = measure_records(_data(args.device), RECIPES, args.n, threads=args.threads, turns=turns, keep=keep)
-    if not args.device: record['cold'] = {str(a): [cold_start(a, args.threads) for _ in range(args.cold)] for a in RECIPES} if args.cold else {}
-    keep(turns)
-    print(records_table(record | dict(turns=turns)))
+    def keep(runs):
+        record['runs'] = {aim: r for aim in recipes if (r := (record['runs'] | runs).get(aim))}
+        with replacing(path) as f: f.write((json.dumps(record).replace('], [', '],\n[') + '\n').encode())
+        print(f'{max(map(len, runs.values()))} of {args.n}', file=sys.stderr, flush=True)
+    keep(measure_records(_data(args.device), {float(a): RECIPES[float(a)] for a in wanted}, args.n, args.threads, record['runs'], keep))
+    if not args.device and args.cold:
+        record['cold'] |= {a: [cold_start(float(a), args.threads) for _ in range(args.cold)] for a in wanted}
+        keep({a: record['runs'][a] for a in wanted})
+    print(records_table(record))
     return 0

@@ -188,7 +188,7 @@ def _parser():
     others = p.add_subparsers(title='other commands', metavar='claims | bench | records')
     claims_arguments(others.add_parser('claims', help="print the ledger of the lesson's figures, check it, or record it"))
     bench_arguments(others.add_parser('bench', help='time the library beside its peers'))
-    records_arguments(others.add_parser('records', help='time to 97, 98, 99 and 99.5 %, over and over'))
+    records_arguments(others.add_parser('records', help='time to 97, 98, 99 and 99.5 %%, over and over'))
     return p
 
 # %% ../../nbs/16_reproduce.ipynb #776ff487
