@@ -14,7 +14,7 @@ def entries(text) -> list: # Of each package its lines
     return re.findall(r'^[A-Za-z0-9].*?(?=^[A-Za-z0-9]|\Z)', text, re.M | re.S)
 
 def main():
-    done = subprocess.run(['uv', 'pip', 'compile', 'setup.py', '--extra', 'dev', '--universal', '--python-version', '3.11.9', '--generate-hashes', '-c', 'constraints.txt',
+    done = subprocess.run(['uv', 'pip', 'compile', 'setup.py', '--extra', 'dev', '--universal', '--python-version', '3.11', '--generate-hashes', '-c', 'constraints.txt',
                            '--index-strategy', 'unsafe-best-match', '--no-header', '--no-annotate', '--quiet', *sys.argv[1:]], cwd=root, capture_output=True, text=True)
     if done.returncode: sys.exit(done.stderr)
     kept = [e for e in entries(done.stdout) if not re.match(r'(nvidia|cuda|triton|torch==)', e)]
