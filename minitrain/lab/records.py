@@ -55,7 +55,7 @@ def one_turn(tensors:tuple,    # x_train, y_train, x_test, y_test, where they ar
     return res
 
 # %% ../../nbs/15j_records.ipynb #15f00010
-def _data(device=None) -> tuple: # Of all, without the validation images
+def _digits(device=None) -> tuple: # Of all, without the validation images
     from minitrain.data import get_data
     x, y, _, _, x_test, y_test = get_data(test=True)
     return tuple(o.to(device or 'cpu') for o in (x, y, x_test, y_test))
@@ -65,8 +65,8 @@ def cold_start(aim:float,  # One of `RECIPES` of `lab.races`
     """Seconds from the start of a new process to the accuracy.
 
     Raises: RuntimeError with what the process said where it fails."""
-    code = ('import sys; from minitrain.lab.records import *; from minitrain.lab.records import _data; '
-            'one_recipe(_data(), float(sys.argv[1]), int(sys.argv[2]))')
+    code = ('import sys; from minitrain.lab.records import *; from minitrain.lab.records import _digits; '
+            'one_recipe(_digits(), float(sys.argv[1]), int(sys.argv[2]))')
     start = time.perf_counter()
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, str(aim), str(threads)], capture_output=True, text=True)
     if done.returncode: raise RuntimeError(f'{aim} failed:\n{done.stderr[-2000:]}')
@@ -110,6 +110,7 @@ def records_summary(record:dict) -> dict: # What `minitrain records` writes → 
 
 def _passes(f): return f['n'] >= 100 and f['p'] < 1e-4
 def _said(f): return '' if _passes(f) else ' (too few runs)' if f['n'] < 100 else ' (not passed)'
+def _cold(f): return f'{f["cold"]:.1f} s' if f['cold'] == f['cold'] else '–'                # nan: not measured
 def _net(r): return '-'.join(map(str, r['hidden'])) if 'hidden' in r else 'convolutions ' + ', '.join(f'{c} of {k}×{k}/{s}' for c, k, s in r['layers'])
 
 def records_table(record:dict|None) -> str: # As `records_summary` takes → Markdown
@@ -118,7 +119,7 @@ def records_table(record:dict|None) -> str: # As `records_summary` takes → Mar
     rows = ['| aim | epochs by hand (5 to 95 % of the runs) | seconds | cold start | test accuracy, mean ± sd | n | p | hidden layers | epochs, bs |', '|---'*9 + '|']
     for aim, f in records_summary(record).items():
         r = record['recipes'][aim]
-        rows.append(f'| {100*float(aim):g} %{_said(f)} | {f["over"]:.2f} ({f["low"]:.2f}–{f["high"]:.2f}) | {f["seconds"]:.2f} | {f["cold"]:.1f} s '
+        rows.append(f'| {100*float(aim):g} %{_said(f)} | {f["over"]:.2f} ({f["low"]:.2f}–{f["high"]:.2f}) | {f["seconds"]:.2f} | {_cold(f)} '
                     f'| {f["mean"]:.4f} ± {f["sd"]:.4f} | {f["n"]} | {f["p"]:.0e} | {_net(r)} | {r["epochs"]}, {r["bs"]} |')
     env = record['environment']
     return '\n'.join(rows) + (f'\n\n{record["threads"]} threads, {env["date"]}, {env["hardware"].rsplit(",", 1)[0]}, ' +
@@ -166,7 +167,7 @@ def _records(parser, args) -> int:
         record['runs'] = {aim: r for aim in recipes if (r := (record['runs'] | runs).get(aim))}
         with replacing(path) as f: f.write((json.dumps(record).replace('], [', '],\n[') + '\n').encode())
         print(f'{max(map(len, runs.values()))} of {args.n}', file=sys.stderr, flush=True)
-    keep(measure_records(_data(args.device), {float(a): RECIPES[float(a)] for a in wanted}, args.n, args.threads, record['runs'], keep))
+    keep(measure_records(_digits(args.device), {float(a): RECIPES[float(a)] for a in wanted}, args.n, args.threads, record['runs'], keep))
     if not args.device and args.cold:
         record['cold'] |= {a: [cold_start(float(a), args.threads) for _ in range(args.cold)] for a in wanted}
         keep({a: record['runs'][a] for a in wanted})
