@@ -163,7 +163,7 @@ def all_files() -> dict: # path in OUT → text or bytes
     files = {'index.ipynb': index, 'ledger.md': ledger_page(root/'results/claims.json', notebooks()),
              'extra/llms.txt': llms_txt(), 'api/index.md': pages_index(mods, root)}
     for path in notebooks().values(): files[f'nbs/{path.name}'] = prepared(path, public)
-    for name, m in mods.items(): files[f'api/{name}.md'] = page(name, m, on_github, notebooks(), root)
+    for name, m in mods.items(): files[f'api/{name}.md'] = page(name, m, on_github, root)
     for old, new in ('CHANGELOG.md', 'changes.md'), ('CONTRIBUTING.md', 'contributing.md'):
         text = (root/old).read_text(encoding='utf-8')
         files[new] = re.sub(r'\]\((?!https?:|#)([^)]+)\)', lambda m: f']({m[1]})' if m[1].startswith('nbs/') else f']({on_github(m[1])})', text)

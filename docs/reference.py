@@ -96,7 +96,7 @@ def code(c:str) -> str:
 def cells_of(text:str) -> list: # (line, notebook, id) of each exported cell, in order
     return [(text[:m.start()].count('\n') + 1, m[1], m[2]) for m in re.finditer(r'^# %% \.\./(nbs/\S+)\.ipynb #(\w+)', text, re.M)]
 
-def page(name:str, m:dict, on_github, notebooks:dict, root:Path) -> str:
+def page(name:str, m:dict, on_github, root:Path) -> str:
     here = m['path'].relative_to(root).as_posix()
     lines, cells = m['text'].split('\n'), cells_of(m['text'])
     out = f'# minitrain.{name}\n\n{ast.get_docstring(m["tree"]) or ""}\n\n[View source]({on_github(here)})'

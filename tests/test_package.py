@@ -188,7 +188,8 @@ def test_what_ci_installs_has_hashes_and_the_versions_of_constraints():
     assert wanted - {'torch'} <= {name(k) for k in locked}
 
 def test_tests_run_from_the_sdist(tmp_path, built):
-    with tarfile.open(built[1]) as tar: tar.extractall(tmp_path, filter='data')
+    safe = dict(filter='data') if hasattr(tarfile, 'data_filter') else {}           # Python 3.11.4 brought it
+    with tarfile.open(built[1]) as tar: tar.extractall(tmp_path, **safe)
     (source,) = (p for p in tmp_path.iterdir() if p.is_dir())
     code = 'import minitrain, pytest, sys; print(minitrain.__file__); sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]]))'
     done = subprocess.run([sys.executable, '-c', code, 'tests/test_lesson_code.py', 'tests/test_readme.py', 'tests/test_claims.py', '-k',
