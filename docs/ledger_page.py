@@ -1,6 +1,8 @@
 "The ledger as a page: a table that sorts and filters, each figure on the distribution that was drawn."
-import html, json
+import html, json, sys
 from pathlib import Path
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))           # the site's environment has no torch, and needs none of it
+from minitrain.lab.ledger import claim_notebooks, notebook_of
 
 W, H = 180, 34                        # of a drawing, in pixels of CSS
 
@@ -35,17 +37,16 @@ def drawing(row:dict) -> str:
 def cell(value, text=None) -> str: # `value` is what it is sorted by
     return f'<td data-sort="{html.escape(str(value), quote=True)}">{text if text is not None else html.escape(str(value))}</td>'
 
-def ledger_page(path:Path, notebooks:dict) -> str:
-    claims = json.loads(path.read_text(encoding='utf-8'))['claims'].values()
+def ledger_page(root:Path) -> str:
+    claims = json.loads((root/'results'/'claims.json').read_text(encoding='utf-8'))['claims'].values()
     verdicts = sorted({r['verdict'] for r in claims})
-    texts = {p: p.read_text(encoding='utf-8') for p in notebooks.values()}        # two notebooks may have claims of one prefix
-    heading = lambda r: '# ' + json.dumps(r['section'], ensure_ascii=False)[1:-1]
+    found = claim_notebooks(root/'nbs')
     rows = []
     for r in claims:
-        nb = next((p for p, text in texts.items() if heading(r) in text and f"Claims('{r['id'].split('.')[0]}'" in text), None)
+        nb = notebook_of(r, found)
         lesson, place = r.get('lesson'), r.get('percentile')
         id = f'<code>{html.escape(r["id"])}</code>'
-        if nb: id = f'<a href="nbs/{nb.stem}.html">{id}</a>'
+        if nb: id = f'<a href="nbs/{Path(nb).stem}.html">{id}</a>'
         number = lambda v: '' if v is None else f'{v:.4g}'
         ours = number(r['mean']) if r['n'] == 1 or not r.get('sd') else f'{number(r["mean"])} ± {number(r["sd"])}<br><small>n={r["n"]:,}</small>'
         rows.append(f'<tr data-verdict="{r["verdict"]}">'

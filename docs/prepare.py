@@ -160,7 +160,7 @@ def all_files() -> dict: # path in OUT → text or bytes
     public = {n: f for m in mods.values() for n, f in m['names'].items()}
     index = prepared(root/'nbs/index.ipynb', public)
     index['cells'].append(markdown(contents(), 'contents'))
-    files = {'index.ipynb': index, 'ledger.md': ledger_page(root/'results/claims.json', notebooks()),
+    files = {'index.ipynb': index, 'ledger.md': ledger_page(root),
              'extra/llms.txt': llms_txt(), 'api/index.md': pages_index(mods, root)}
     for path in notebooks().values(): files[f'nbs/{path.name}'] = prepared(path, public)
     for name, m in mods.items(): files[f'api/{name}.md'] = page(name, m, on_github, root)

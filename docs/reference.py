@@ -98,7 +98,7 @@ def cells_of(text:str) -> list: # (line, notebook, id) of each exported cell, in
 
 def page(name:str, m:dict, on_github, root:Path) -> str:
     here = m['path'].relative_to(root).as_posix()
-    lines, cells = m['text'].split('\n'), cells_of(m['text'])
+    lines, cells, called = m['text'].split('\n'), cells_of(m['text']), calls(root).get(name, {})
     out = f'# minitrain.{name}\n\n{ast.get_docstring(m["tree"]) or ""}\n\n[View source]({on_github(here)})'
     if cells: out += f' · notebook [{cells[0][1].split("/")[1]}](../{cells[0][1]}.ipynb)'
     out += f'\n\n```{{py:module}} minitrain.{name}\n```\n\n'
@@ -111,7 +111,7 @@ def page(name:str, m:dict, on_github, root:Path) -> str:
             shown = value if len(value) < 300 else value[:300].rsplit(', ', 1)[0] + ', …'
             out += f':::::{{py:data}} {n}\n\n```text\n{shown}\n```\n\n{links}\n:::::\n\n'
         else: out += entry('py:class' if isinstance(node, ast.ClassDef) else 'py:function', n, node, lines, links,
-                           call=calls(root).get(name, {}).get(n, '')) + '\n'
+                           call=called.get(n, '')) + '\n'
     return out
 
 def pages_index(mods:dict, root:Path) -> str:

@@ -54,7 +54,7 @@ def race(tensors:tuple,    # x_train, y_train, x_valid, y_valid, as from `get_da
          hidden:tuple=(), layers:tuple=(), # One of them
          weight_decay:float=0.,
          shift:int=0,      # Pixels by which images are moved
-         crop:int=0,       # Pixels cut from each side: the outer four of a digit are empty
+         crop:int=0,       # Pixels cut from each side
          pool:int=1,       # So many pixels a side become their mean
          bf16:bool=False,  # Layers in bfloat16 (autocast): for a processor, or GPU, that has it
          views:bool=False, # Judge each image of x_valid nine times, shifted by a pixel, and add the probabilities

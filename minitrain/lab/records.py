@@ -135,7 +135,7 @@ def records_arguments(p:argparse.ArgumentParser) -> argparse.ArgumentParser: # T
     "Let `p` take the arguments of `minitrain records`, and give what it parses a function `run`."
     p.description = 'Time every recipe to 97, 98, 99 and 99.5 % of the test images, over and over, in epochs of the loop by hand.'
     p.add_argument('--n', type=int, default=100, help='runs of each, those that the file holds included (100)')
-    p.add_argument('--only', nargs='+', metavar='AIM', help='for instance 0.97 0.98 (all)')
+    p.add_argument('--only', nargs='+', type=float, metavar='AIM', help='for instance 0.97 0.98 (all)')
     p.add_argument('--threads', type=int, default=min(2, os.cpu_count() or 1), help="of the CPU (2, or as many as there are)")
     p.add_argument('--device', help='where to train, for instance cuda (default: the CPU)')
     p.add_argument('--cold', type=int, default=5, help='new processes for the cold start (5)')
@@ -153,7 +153,7 @@ def _records(parser, args) -> int:
     for name in ('n', 'threads'):
         if getattr(args, name) < 1: parser.error(f'--{name} {getattr(args, name)}: give a whole number from 1 up')
     recipes = {str(k): r for k, r in RECIPES.items()}
-    wanted = args.only or [*recipes]
+    wanted = [*map(str, args.only)] if args.only else [*recipes]
     if unknown := set(wanted) - set(recipes): parser.error(f'--only {", ".join(sorted(unknown))}: the aims are {", ".join(recipes)}')
     record = json.loads(json.dumps(dict(environment=environment(), threads=args.threads, device=args.device or 'cpu', recipes=recipes, cold={}, runs={})))
     path = args.out/'records.json'
