@@ -155,9 +155,10 @@ def _marks(cb) -> dict: # of the attributes, what changes when they do
 
 def _warn_of_changes(run, watched): # `watched`: {name: marks} of those that can't be saved, each told once
     for cb in run.cbs:
-        if (before := watched.pop(name_of(cb), None)) is None: continue
+        if (before := watched.get(name_of(cb))) is None: continue
         now = _marks(cb)
         changed = [k for k in now if before.get(k, now) != now[k]]
+        if changed: del watched[name_of(cb)]
         if changed: warnings.warn(f'{name_of(cb)!r} changes {", ".join(changed)} while it trains, and has no state_dict: in a fit that goes on these '
                                   'begin anew. Give it state_dict and load_state_dict, or name them in `transient`', stacklevel=2)
 
@@ -263,7 +264,7 @@ class Checkpoint(Callback):
 
     def _save(self, start, best=False, finished=False, first=False):
         run = self.run
-        if run.n_iter: _warn_of_changes(run, self._watched)
+        if run.n_iter and not finished: _warn_of_changes(run, self._watched)
         if run.together: run.together.bring_to_first()
         if run.silent and not run.together.sharded: return
         tensors, tree = pack(_run_state(run, start, self._origin, finished))

@@ -162,7 +162,7 @@ class RandomShift():
 def cnn_99(layers=((24, 5, 2), (48, 3, 2), (48, 3, 1)), # (channels, size of the kernel, stride) of each
            c:int=10, size:int=28,      # Classes; height and width of the images
           ) -> nn.Sequential:          # (n,1,size,size) → (n,c)
-    "A small net with batch norm, which gets to 99 % of MNIST in an epoch."
+    "A small net with batch norm; a narrower one gets to 99 % of MNIST in an epoch (08a)."
     parts, ni = [], 1
     for nf, ks, stride in layers:
         parts.append(conv_layer(ni, nf, ks, stride, bn=True))

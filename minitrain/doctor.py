@@ -25,7 +25,7 @@ def _moments(x): # None of what is no tensor of floats
 def _of_inputs(xb, valid): # a batch of training, one of validation
     (mean, sd), there = _moments(xb) or (0, 1), _moments(valid)
     if not math.isfinite(mean + sd): yield 'inputs hold nan or inf: look where they come from'
-    elif abs(mean) > 5 or not .05 < sd < 5: yield f'inputs have mean {mean:.3g} and standard deviation {sd:.3g}: normalise them to 0 and 1'
+    elif abs(mean) > 5 or not .05 < sd < 5: yield f'inputs have mean {mean:.3g} and standard deviation {sd:.3g}: normalise them to mean 0 and standard deviation 1'
     if _moments(xb) and math.isfinite(sd) and there and (abs(there[0] - mean) > sd or not sd/2 < there[1] < 2*sd):
         yield (f'inputs of validation have mean {there[0]:.3g} and standard deviation {there[1]:.3g}, of training {mean:.3g} and {sd:.3g}: '
                'scale both with the same two numbers')

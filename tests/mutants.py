@@ -22,7 +22,7 @@ root = Path(__file__).resolve().parent.parent
 LEFT_OUT = ('test_package.py', 'test_gpu.py', 'test_readme.py')     # what they test is no module's code
 ALWAYS = ('test_interface.py',)                                     # defaults and constants, of every module
 OWN = dict(checkpoint='test_checkpoint.py', files='test_crash.py', averages='test_checkpoint.py', distributed='test_distributed.py',
-           data='test_data.py', claims='test_claims.py', gan='test_checkpoint.py')               # tried on what survives its notebook, however long they take
+           data='test_data.py', claims='test_claims.py', gan='test_checkpoint.py', minibatch='test_loader.py', loggers='test_checkpoint.py')               # tried on what survives its notebook, however long they take
 NOT_CODE = ('__init__.py', '_modidx.py', 'all.py')
 PEERS = ('peers.py', 'resuming.py', 'continued.py')                 # other libraries, which the tests do without
 
@@ -39,7 +39,7 @@ def without_effect(source) -> list: # (first, last) positions of annotations, an
         if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '__all__': found.append(place(node))
     return found
 
-PICTURE = re.compile(r'\b(axs?|fig|plt)\.|figsize|fontsize|legend')   # judged by eye
+PICTURE = re.compile(r'\b(axs?|fig|plt)(\[[^]]*\])?\.|figsize|fontsize|legend|\blw=|alpha=|dpi=')   # judged by eye
 
 def sites(path) -> dict: # {position: [(operator, which of its occurrences)]}
     from cosmic_ray.ast import Visitor, get_ast

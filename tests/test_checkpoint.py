@@ -200,9 +200,14 @@ class Counts(Callback):
     def __init__(self): self.n, self.mine = 0, []
     def after_batch(self): self.n += 1
 
+class Finds(Callback):
+    def __init__(self): self.best = None
+    def after_batch(self): self.best = 7 if self.n_iter > 2 else None
+
 def test_a_callback_whose_state_would_be_lost_is_named(tmp_path):
     with pytest.warns(UserWarning, match="'counts' changes n while it trains, and has no state_dict"):
         Runner([Counts(), Checkpoint(tmp_path/'a')]).fit(1, small())
+    with pytest.warns(UserWarning, match="'finds' changes best while it trains"): Runner([Finds(), Checkpoint(tmp_path/'b', every=1)]).fit(1, small())
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         for fine in (type('Counts', (Counts,), dict(transient=('n',))), type('Counts', (Counts,), dict(state_dict=lambda self: dict(n=self.n), load_state_dict=lambda self, s: None))):

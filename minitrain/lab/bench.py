@@ -65,12 +65,12 @@ def measure_one(name:str,     # One of `CONTENDERS`
         seconds = (time.perf_counter() - begin)/epochs
         if not acc > .5: raise RuntimeError(f'{name} at bs {bs}: valid accuracy {acc}: that is no training')
         return seconds
-    timed(512, 1, 'usual')                 # what is compiled is compiled here
+    timed(512, 1, 'usual')
     res = dict(import_s=imported, cold_s=time.time() - start, memory_mib=_peak_memory())
     default = torch.get_num_threads()
-    timed(64, 1, 'usual')                  # and once more for another batch size
     for threads in dict.fromkeys((1, default)):
         torch.set_num_threads(threads)
+        for bs in SIZES: timed(bs, 1, 'usual')               # torch.compile compiles for each batch size and number of threads
         for loader in ('usual', 'ours') if threads == 1 else ('usual',):
             for bs, epochs in SIZES.items():
                 res[f'{"one" if threads == 1 else "default"}_{loader}_{bs}'] = timed(bs, epochs, loader)
