@@ -204,9 +204,9 @@ class Recorder(Callback):
         lines = groups if len(groups) > 1 else self.lrs
         return draw(lines, 'Learning rate', 'training batch', 'learning rate', **kwargs)
 
-    def plot_loss(self, smooth:float=.95, **kwargs): # β of the moving average; the rest is for `draw`
-        "Draw the training loss, faint, and its moving average; and of each epoch the validation loss."
-        line, labels = {f'moving average (β = {smooth})' if smooth else 'each batch': self.losses}, ('training batch', 'loss of the batch')
+    def plot_loss(self, smooth:float=.95, **kwargs): # β of the average, see `centred`; the rest is for `draw`
+        "Draw the training loss, faint, and its average; and of each epoch the validation loss."
+        line, labels = {f'average (β = {smooth})' if smooth else 'each batch': self.losses}, ('training batch', 'loss of the batch')
         if not self.valid_losses: return draw(line, 'Training loss', *labels, smooth=smooth, **kwargs)
         ax = draw(line, 'Training and validation loss', *labels, smooth=smooth, **kwargs)
         return draw({'validation': tuple(zip(*self.valid_losses))}, ax.get_title(), *labels, ax=ax, marker='o', ms=4)

@@ -76,8 +76,9 @@ def check_learner(learn) -> None: # A `Learner`
                       'or freeze_ what is not to learn', stacklevel=5)
 
 # %% ../nbs/03f_checks.ipynb #3f10000f
-_ITEMWISE = F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss
-_CLASSES = nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss
+_ITEMWISE = (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss,                       # these warn, the others don't
+             F.poisson_nll_loss, F.hinge_embedding_loss, F.multilabel_soft_margin_loss)
+_CLASSES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss, nn.HingeEmbeddingLoss, nn.MultiLabelSoftMarginLoss)
 
 def check_shapes(pred, yb, loss_func) -> None:
     """Refuse what an item-by-item loss of PyTorch would spread over each other.

@@ -6,13 +6,14 @@
 __all__ = ['listify', 'camel2snake', 'near', 'test_near', 'test_near_zero', 'mse', 'check_whole', 'refuse_names', 'replacing',
            'import_extra', 'scipy_stats', 'uncompiled', 'copy_model', 'hide_hooks', 'evaluating', 'is_sharded',
            'whole_tensor', 'sharded_as', 'load_whole', 'set_seed', 'generator_states', 'set_generators',
-           'generators_kept', 'seeded', 'deterministic', 'environment', 'mean_sd', 'MovingAverage', 'smoothed', 'draw',
-           'expect_fail', 'test_close', 'test_eq', 'test_fail', 'test_ne']
+           'generators_kept', 'seeded', 'deterministic', 'environment', 'mean_sd', 'MovingAverage', 'smoothed',
+           'centred', 'draw', 'expect_fail', 'test_close', 'test_eq', 'test_fail', 'test_ne']
 
 # %% ../nbs/00_core.ipynb #da31c563
 import copy, importlib, math, os, platform, random, re, statistics, tempfile, time
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 import numpy as np
 import torch
@@ -214,7 +215,7 @@ def seeded(seed:int): # As for `set_seed`
 # %% ../nbs/00_core.ipynb #9c589102
 @contextmanager
 def deterministic():
-    """Within, PyTorch takes only algorithms that give the same bits each time, and raises where there is none; afterwards all is as it was.
+    """Within, PyTorch takes only algorithms that give the same bits each time, and raises where there is none; afterwards PyTorch's settings are as they were.
 
     On the CPU most are so anyway. On a GPU it costs time, and wants to be entered before the first product of matrices."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cudnn.benchmark
@@ -269,10 +270,21 @@ def smoothed(ys, beta:float=.95) -> list: # Numbers, in order; as for `MovingAve
     average = MovingAverage(beta)
     return [average.add(y) for y in ys]
 
+def centred(ys, beta:float=.95) -> list: # Numbers, in order
+    """Each of `ys` averaged with those before and after it, which count less by a factor of `beta` with each step away; nan and infinity stay out.
+
+    Raises: ValueError of a `beta` outside [0,1)."""
+    if not 0 <= beta < 1: raise ValueError(f'beta {beta!r}: give a number in [0, 1)')
+    pairs = [(float(y), 1.) if math.isfinite(y) else (0., 0.) for y in ys]                    # value, weight
+    def faded(a, b): return beta*a[0] + b[0], beta*a[1] + b[1]
+    before, after = list(accumulate(pairs, faded)), list(accumulate(pairs[::-1], faded))[::-1]
+    sums = [(a[0] + b[0] - y, a[1] + b[1] - w) for a, b, (y, w) in zip(before, after, pairs)]  # its own is in both
+    return [total/weight if weight else math.nan for total, weight in sums]
+
 # %% ../nbs/00_core.ipynb #eb77689b
 def draw(lines,            # A line, y or (x, y), or {name: line}
          title:str, xlabel:str, ylabel:str, # Labels; units in brackets
-         smooth:float=0.,  # β of the smoothed line drawn over each faint raw one; 0 draws the raw line alone
+         smooth:float=0.,  # β of the `centred` average drawn over each faint raw line; 0 draws the raw line alone
          ax=None,          # Axes to draw on; new ones where None
          size:tuple=(4, 2.5), # Width and height of a new figure, inches
          **kwargs):        # For `Axes.plot`
@@ -284,7 +296,7 @@ def draw(lines,            # A line, y or (x, y), or {name: line}
     for name, xy in (lines if named else {'': lines}).items():
         x, y = xy if isinstance(xy, tuple) else (range(len(xy)), xy)
         raw, = ax.plot(x, y, label=None if smooth else name, alpha=.3 if smooth else 1., **kwargs)
-        if smooth: ax.plot(x, smoothed(y, smooth), label=name, color=raw.get_color(), **kwargs)
+        if smooth: ax.plot(x, centred(y, smooth), label=name, color=raw.get_color(), **kwargs)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     if named: ax.legend(fontsize='small')
     return ax

@@ -50,6 +50,7 @@ def layer_groups(model:nn.Module,
                          'or into several: give each parameter of the model one')
     return groups
 
+# %% ../nbs/04b_groups.ipynb #04b0b001
 def _norms_in(model) -> list: return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 def freeze_(module:nn.Module, frozen:bool=True,

@@ -106,13 +106,13 @@ class LR_Find(Callback):
         ax = draw(lines, 'Rate finder', 'learning rate', 'loss of the batch', **kwargs)
         ax.set_xscale('log'); ax.lines[0].set_alpha(.3)
         ax.legend(fontsize='small', ncols=2, loc='upper center', bbox_to_anchor=(.45, -.3), frameon=False)
-        try: lr, (start, low, _) = self.suggestion, self._fall()
+        try: lr, (start, *_) = self.suggestion, self._fall()
         except ValueError as e:       # a loss that never fell wants to be looked at too
             ax.set_title(f'Rate finder: no suggestion\n{textwrap.fill(str(e), 60)}', fontsize='x-small')
             return ax
         ax.axvline(lr, color='C1', ls=':')
         ax.set_title(f'Rate finder: suggestion {lr:.2g} (dotted)', fontsize='medium')
-        bottom = min(self.losses[:low + 1])
+        bottom = min(self.losses[:len(self.curve)])
         ax.set_ylim(bottom - .1*(start - bottom), start + .7*(start - bottom))      # not all that it climbs
         return ax
 

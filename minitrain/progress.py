@@ -139,7 +139,7 @@ class LivePlot(EpochLogger):
     Raises: ValueError of an interval below 0 or a `smooth` outside [0,1)."""
     def __init__(self,
                  interval:float=2.,           # Least seconds between two drawings: each waits for the device
-                 smooth:float=.95,            # β of the training loss's moving average, in [0,1)
+                 smooth:float=.95,            # β of the training loss's average, see `centred`, in [0,1)
                  size:tuple=(5, 3)):          # Width and height, inches
         if not interval >= 0: raise ValueError(f'interval {interval!r}: give seconds, from 0 up')
         if not 0 <= smooth < 1: raise ValueError(f'smooth {smooth!r}: give a number in [0, 1)')
@@ -181,7 +181,7 @@ class LivePlot(EpochLogger):
     def plot(self, ax=None):          # Axes to draw on; new ones where None
         "Draw the losses so far, and return the axes."
         labels = f'Loss, epoch {self.epoch + 1} of {self.epochs}', 'training batch', 'loss'
-        line = {f'train, moving average (β = {self.smooth})': self.losses}
+        line = {f'train, average (β = {self.smooth})': self.losses}
         ax = draw(line, *labels, smooth=self.smooth, ax=ax, size=self.size)
         if self.valid: draw({'valid, whole epoch': tuple(zip(*self.valid))}, *labels, ax=ax, marker='o', ms=4)
         return ax

@@ -197,7 +197,7 @@ def bench_picture(record:dict):
             mid, low, high = figures[name][f'one_usual_{bs}']
             ax.barh(y, mid, xerr=[[mid - low], [high - mid]], color='C1' if name == 'ours' else 'C0',
                     error_kw=dict(lw=.8))
-            ax.text(high + .08, y, f'{mid:.2f}', va='center', fontsize='small')
+            ax.text(max(high, 1.) + .08, y, f'{mid:.2f}', va='center', fontsize='small')
         ax.axvline(1, color='k', ls=':', lw=.8)
         ax.set(title=f'An epoch at {bs} images a batch', xlabel='time over the loop by hand (ratio)',
                ylabel='' if bs > 64 else 'contender')

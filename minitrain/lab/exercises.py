@@ -15,12 +15,10 @@ from torch import nn
 from ..callbacks import Runner
 from ..core import seeded
 from ..events import EVENTS
+from .exercises_loop import LOOP_ANSWERS, want
+from .exercises_runs import RUN_ANSWERS
 from ..learner import synth_learner
 from ..minibatch import Dataset
-
-# %% ../../nbs/18_exercises.ipynb #18000007
-def _want(ok:bool, hint:str):
-    if not ok: raise AssertionError(hint)
 
 # %% ../../nbs/18_exercises.ipynb #1800000a
 def _check_02a_1(padded):
@@ -28,11 +26,11 @@ def _check_02a_1(padded):
         x = torch.randn(3, 1, h, w) + 1
         square = F.unfold(x, 5, padding=pad).pow(2).sum(1).mean().item()
         got, rms = map(float, padded(x, pad))
-        _want(not math.isclose(got, 25*x.pow(2).mean(), rel_tol=1e-3),
+        want(not math.isclose(got, 25*x.pow(2).mean(), rel_tol=1e-3),
               'filters do not see each pixel equally often: average over the patches, not over the pixels')
-        _want(math.isclose(got, square, rel_tol=1e-3), f'images (3,1,{h},{w}) with a padding of {pad} zeros have E‖p‖² '
+        want(math.isclose(got, square, rel_tol=1e-3), f'images (3,1,{h},{w}) with a padding of {pad} zeros have E‖p‖² '
               f'{square:.3f}, not {got:.3f}: what stands in the border, and how many patches are there now?')
-        _want(math.isclose(rms, math.sqrt((square + 1)/75), rel_tol=1e-3),
+        want(math.isclose(rms, math.sqrt((square + 1)/75), rel_tol=1e-3),
               f'root mean square {rms:.3f}: weights and bias of a default layer have variance 1/75; take the root at the end')
     return 'E‖p‖² falls with the padding, and the output with its root.'
 
@@ -40,18 +38,18 @@ def _check_02a_2(answer):
     z = torch.linspace(-10, 10, 20_001, dtype=torch.double)
     square, fourth = (torch.trapezoid(F.gelu(z)**k*(-z*z/2).exp(), z).item()/math.sqrt(2*math.pi) for k in (2, 4))
     gain, draws = square**-.5, answer['draws']
-    _want(abs(answer['gain'] - 1/square) > .01, 'that makes up for the mean square: weights are multiplied by its root')
-    _want(abs(answer['gain'] - gain) < .005, f'gain {answer["gain"]}: it is the mean square that has to be 1 again, and '
+    want(abs(answer['gain'] - 1/square) > .01, 'that makes up for the mean square: weights are multiplied by its root')
+    want(abs(answer['gain'] - gain) < .005, f'gain {answer["gain"]}: it is the mean square that has to be 1 again, and '
           'in it a mean that is not 0 counts too')
     needed = (gain*math.sqrt(fourth - square**2)/(2*square*.001))**2
-    _want(draws < 2*needed, f'{draws:,.0f} draws are more than it takes')
-    _want(draws > needed/2, f'{draws:,.0f} draws are too few: how does the standard deviation of a mean fall with n?')
+    want(draws < 2*needed, f'{draws:,.0f} draws are more than it takes')
+    want(draws > needed/2, f'{draws:,.0f} draws are too few: how does the standard deviation of a mean fall with n?')
     return 'Each further digit takes a hundred times the draws.'
 
 def _check_02a_3(factor):
-    _want(abs(factor - 1/64) > .005, 'that is the factor of the mean square')
-    _want(abs(factor - 1) > .3, 'the weights are drawn from another bound now: compare fan_in and fan_out of each layer')
-    _want(.1 < factor < .155, f'factor {factor}: multiply √(fan_in/fan_out) over the four layers; what is left of the widths?')
+    want(abs(factor - 1/64) > .005, 'that is the factor of the mean square')
+    want(abs(factor - 1) > .3, 'the weights are drawn from another bound now: compare fan_in and fan_out of each layer')
+    want(.1 < factor < .155, f'factor {factor}: multiply √(fan_in/fan_out) over the four layers; what is left of the widths?')
     return 'Gradients keep their scale, and outputs shrink to an eighth.'
 
 # %% ../../nbs/18_exercises.ipynb #1800000c
@@ -59,21 +57,21 @@ def _check_02b_1(lsuv):
     model = nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
     biases = [nn.init.normal_(l.bias, std=.5).detach().clone() for l in model[::2]]
     counts = lsuv(model, xb := torch.randn(256, 20))
-    _want(all(map(torch.equal, biases, (l.bias for l in model[::2]))), 'a bias has changed: only the weights are to be scaled')
+    want(all(map(torch.equal, biases, (l.bias for l in model[::2]))), 'a bias has changed: only the weights are to be scaled')
     with torch.no_grad(): stds = [model[:i + 1](xb).std().item() for i in (0, 2, 4)]
-    _want(max(abs(s - 1) for s in stds) < .0101, 'the outputs have standard deviations ' + ', '.join(f'{s:.3f}' for s in stds) +
+    want(max(abs(s - 1) for s in stds) < .0101, 'the outputs have standard deviations ' + ', '.join(f'{s:.3f}' for s in stds) +
           ': a division of the weight leaves the part of the bias as it was, so one may not be enough')
-    _want(len(counts) == 3 and max(counts.values()) > 1, f'{counts}: return how often each layer was corrected, by its name')
+    want(len(counts) == 3 and max(counts.values()) > 1, f'{counts}: return how often each layer was corrected, by its name')
     return f'Corrections of the three layers: {", ".join(map(str, counts.values()))}.'
 
 def _check_02b_2(radii):
     for n, mean, sd in ((16, 1.071, .125), (64, 1.054, .050), (256, 1.040, .022)):
         got, spread = radii[n]
-        _want(got < .8*n**.5, f'{got:.2f} for width {n}: the matrix is to have a standard deviation of 1/√{n}')
-        _want(got < 1.5, f'{got:.2f} for width {n} is the largest stretch of a vector (spectral norm), not of an eigenvector')
-        _want(abs(got - mean) < 4*sd/50**.5, f'mean {got:.3f} for width {n}: most eigenvalues are complex, and '
+        want(got < .8*n**.5, f'{got:.2f} for width {n}: the matrix is to have a standard deviation of 1/√{n}')
+        want(got < 1.5, f'{got:.2f} for width {n} is the largest stretch of a vector (spectral norm), not of an eigenvector')
+        want(abs(got - mean) < 4*sd/50**.5, f'mean {got:.3f} for width {n}: most eigenvalues are complex, and '
               'count by their absolute value')
-        _want(sd/1.6 < spread < 1.6*sd, f'{spread:.3f} for width {n}: how far apart are single matrices?')
+        want(sd/1.6 < spread < 1.6*sd, f'{spread:.3f} for width {n}: how far apart are single matrices?')
     return 'The mean hardly depends on the width, and single matrices differ less when they are wide.'
 
 def _check_02b_3(init_tanh_):
@@ -83,10 +81,10 @@ def _check_02b_3(init_tanh_):
     for l in model:
         x = l(x).detach()
         if isinstance(l, nn.Linear): stds.append(x.std().item())
-    _want(not any(l.bias.any() for l in model[::2]), 'a bias is not 0')
+    want(not any(l.bias.any() for l in model[::2]), 'a bias is not 0')
     low, high = min(stds[10:]), max(stds[10:])       # the first layers still see the inputs
-    _want(low > .88, f'what goes into the last ten tanhs has a standard deviation of {low:.2f}: what does a tanh take?')
-    _want(high < 1.15, f'what goes into the last ten tanhs has a standard deviation of {high:.2f}: the gain is too large')
+    want(low > .88, f'what goes into the last ten tanhs has a standard deviation of {low:.2f}: what does a tanh take?')
+    want(high < 1.15, f'what goes into the last ten tanhs has a standard deviation of {high:.2f}: the gain is too large')
     return f'The last ten layers put out {low:.2f} to {high:.2f}.'
 
 # %% ../../nbs/18_exercises.ipynb #1800000e
@@ -94,17 +92,17 @@ def _check_03_1(loader):
     dl = loader(Dataset(torch.arange(10.)[:, None], torch.arange(10)), 4)
     first, second = ([(xb.flatten().tolist(), yb.tolist()) for xb, yb in dl] for _ in range(2))
     order = [y for _, yb in first for y in yb]
-    _want(all(xb == yb for xb, yb in first), 'an input has the target of another: both must take the same order')
-    _want(sorted(order) == list(range(10)), f'an epoch of 10 items, 4 a batch, has the items {order}: each is wanted once')
-    _want(order != list(range(10)), 'the items come in their own order: nothing is shuffled')
-    _want(first == second, 'the second epoch has another order: when is it drawn?')
+    want(all(xb == yb for xb, yb in first), 'an input has the target of another: both must take the same order')
+    want(sorted(order) == list(range(10)), f'an epoch of 10 items, 4 a batch, has the items {order}: each is wanted once')
+    want(order != list(range(10)), 'the items come in their own order: nothing is shuffled')
+    want(first == second, 'the second epoch has another order: when is it drawn?')
     return f'Twice the order {order}.'
 
 def _check_03_2(n):
-    _want(n != 30, 'chances of independent runs multiply: five times the chance is not five times the runs')
-    _want(.5**n <= 1e-6, f'a run misses the median with a chance of 1/2, and {n} miss it together with {.5**n:.1e}, '
+    want(n != 30, 'chances of independent runs multiply: five times the chance is not five times the runs')
+    want(.5**n <= 1e-6, f'a run misses the median with a chance of 1/2, and {n} miss it together with {.5**n:.1e}, '
           'more than one in a million')
-    _want(n < 21, 'fewer will do')
+    want(n < 21, 'fewer will do')
     return f'{n} runs miss the median together with a chance of {.5**n:.1e}.'
 
 # %% ../../nbs/18_exercises.ipynb #18000010
@@ -115,69 +113,69 @@ def _check_04_1(callback):
     clock = dict.fromkeys(('time', 'perf_counter', 'monotonic'), lambda: now[-1])
     with mock.patch.multiple(time, **clock), redirect_stdout(said): Runner([Tick()], cb_funcs=callback).fit(2, learn)
     lines = said.getvalue().splitlines()
-    _want(len(lines) == 2, f'{len(lines)} lines for two epochs: which event comes once, at the end of each?')
+    want(len(lines) == 2, f'{len(lines)} lines for two epochs: which event comes once, at the end of each?')
     first, second = ([float(o) for o in re.findall(r'\d+(?:\.\d+)?', line)] for line in lines)
-    _want(30 not in second, f'{lines[1]!r} of an epoch that took 20 s: that is the time since the fit began')
-    _want(10 in first and 20 in second, f'{lines} of 10 and 20 s: read time.perf_counter() twice an epoch')
+    want(30 not in second, f'{lines[1]!r} of an epoch that took 20 s: that is the time since the fit began')
+    want(10 in first and 20 in second, f'{lines} of 10 and 20 s: read time.perf_counter() twice an epoch')
     return 'A line an epoch, each with its own seconds.'
 
 def _check_04_2(callback):
     run, learn = Runner(cb_funcs=callback), synth_learner()          # 4 training batches an epoch
     run.fit(5, learn)
-    _want(run.n_iter <= 10, f'{run.n_iter} batches were trained: `stop` ends a pass, and the next epoch begins a new one')
-    _want(run.n_iter == 10, f'{run.n_iter} batches were trained: batches of validation are no steps')
-    _want(run.epoch == 2, f'step 10 is in epoch 2, and the fit went on to epoch {run.epoch}: whose True leaves out the fit?')
+    want(run.n_iter <= 10, f'{run.n_iter} batches were trained: `stop` ends a pass, and the next epoch begins a new one')
+    want(run.n_iter == 10, f'{run.n_iter} batches were trained: batches of validation are no steps')
+    want(run.epoch == 2, f'step 10 is in epoch 2, and the fit went on to epoch {run.epoch}: whose True leaves out the fit?')
     run.fit(5, learn)
-    _want(run.n_iter == 10, f'a second fit ended after {run.n_iter} batches: when does the count begin?')
+    want(run.n_iter == 10, f'a second fit ended after {run.n_iter} batches: when does the count begin?')
     return 'Both fits ended in epoch 2, after 10 batches.'
 
 def _check_04_3(events):
     change, see = events
-    for e in events: _want(e in EVENTS, f'{e!r} is no event: choose from {", ".join(EVENTS)}')
-    _want(change != 'after_backward', 'after_backward comes for each batch, also where a gradient waits for those of others')
-    _want(change == 'before_step', f'{change}: the gradients are not there yet, or the step is done')
-    _want(see != 'after_batch', 'after_batch comes too where no step was made, in validation for instance')
-    _want(see == 'after_step', f'at {see} the step is not done yet, or several are')
+    for e in events: want(e in EVENTS, f'{e!r} is no event: choose from {", ".join(EVENTS)}')
+    want(change != 'after_backward', 'after_backward comes for each batch, also where a gradient waits for those of others')
+    want(change == 'before_step', f'{change}: the gradients are not there yet, or the step is done')
+    want(see != 'after_batch', 'after_batch comes too where no step was made, in validation for instance')
+    want(see == 'after_step', f'at {see} the step is not done yet, or several are')
     return 'In before_step the gradient is final, and after_step follows each step.'
 
 # %% ../../nbs/18_exercises.ipynb #18000012
 def _check_05_1(sched_poly):
     try: up, down = sched_poly(2., 4.), sched_poly(4., 2.)
     except TypeError: up = None
-    _want(callable(up), 'sched_poly(2., 4.) is to be a schedule, a function of pos: who fills in start and end?')
-    _want((up(0.), up(1.)) == (2., 4.), f'from 2 to 4 it begins at {up(0.):g} and ends at {up(1.):g}: what is squared?')
-    _want(abs(up(.5) - 2.5) < 1e-9, f'half way from 2 to 4 it is at {up(.5):g}: the share of the way is pos², here a quarter')
-    _want(abs(down(.5) - 3.5) < 1e-9, f'half way from 4 to 2 it is at {down(.5):g}')
+    want(callable(up), 'sched_poly(2., 4.) is to be a schedule, a function of pos: who fills in start and end?')
+    want((up(0.), up(1.)) == (2., 4.), f'from 2 to 4 it begins at {up(0.):g} and ends at {up(1.):g}: what is squared?')
+    want(abs(up(.5) - 2.5) < 1e-9, f'half way from 2 to 4 it is at {up(.5):g}: the share of the way is pos², here a quarter')
+    want(abs(down(.5) - 3.5) < 1e-9, f'half way from 4 to 2 it is at {down(.5):g}')
     return 'After half the fit it has gone a quarter of the way.'
 
 def _check_05_2(sched):
     at = {p: float(sched(p)) for p in (0., .05, .1, .4, .65, .69, .71, .75, .85, 1.)}
-    _want(abs(at[0.]) < 1e-3 and 0 < at[.05] < .499 and abs(at[.1] - .5) < 1e-3,
+    want(abs(at[0.]) < 1e-3 and 0 < at[.05] < .499 and abs(at[.1] - .5) < 1e-3,
           f'0 → {at[0.]:.3f}, .05 → {at[.05]:.3f}, .1 → {at[.1]:.3f}: it is to rise from 0 to .5 in the first tenth')
-    for p in (.4, .65, .69): _want(abs(at[p] - .5) < 1e-3, f'at {p} it is at {at[p]:.3f}: is the plateau 60 % of the whole fit?')
-    _want(at[.75] < .4999, 'at .75 it is still on the plateau, which begins at .1: shares are lengths, not ends')
-    _want(at[.75] > at[.85] > at[1.] and abs(at[1.]) < 1e-3, f'it ends at {at[1.]:.3f}: it is to fall to 0')
-    _want(at[.71] > .4, f'it jumps to {at[.71]:.3f} at the end of the plateau')
+    for p in (.4, .65, .69): want(abs(at[p] - .5) < 1e-3, f'at {p} it is at {at[p]:.3f}: is the plateau 60 % of the whole fit?')
+    want(at[.75] < .4999, 'at .75 it is still on the plateau, which begins at .1: shares are lengths, not ends')
+    want(at[.75] > at[.85] > at[1.] and abs(at[1.]) < 1e-3, f'it ends at {at[1.]:.3f}: it is to fall to 0')
+    want(at[.71] > .4, f'it jumps to {at[.71]:.3f} at the end of the plateau')
     return 'Up in 10 %, level for 60 %, down in 30 %.'
 
 def _check_05_3(accs):
     best = max(accs, key=accs.get)
-    _want(best == .5, f'with {best:.0%} best: does the rate fall to 0 after the warm-up? Are there 30 runs of each?')
+    want(best == .5, f'with {best:.0%} best: does the rate fall to 0 after the warm-up? Are there 30 runs of each?')
     for pct, mean in ((.01, .939), (.1, .944), (.5, .946)):
-        _want(abs(accs[pct] - mean) < .004, f'{accs[pct]:.4f} with {pct:.0%}: expected three epochs at bs 512, mean of 30 runs')
+        want(abs(accs[pct] - mean) < .004, f'{accs[pct]:.4f} with {pct:.0%}: expected three epochs at bs 512, mean of 30 runs')
     return 'The longer the warm-up to 1, the better, of these three.'
 
 def _check_05_4(lr):
-    _want(lr < 3, f'at {lr} nothing is trained: eight times the batch does not allow eight times the rate')
-    _want(lr < 1.25, f'at {lr} many runs fail: their accuracies differ by more than .1')
-    _want(lr > .95, f'at {lr} the runs end within less than .01 of each other')
+    want(lr < 3, f'at {lr} nothing is trained: eight times the batch does not allow eight times the rate')
+    want(lr < 1.25, f'at {lr} many runs fail: their accuracies differ by more than .1')
+    want(lr > .95, f'at {lr} the runs end within less than .01 of each other')
     return 'Between 1.0 and 1.2 the runs come apart.'
 
 # %% ../../nbs/18_exercises.ipynb #18000014
 _ANSWERS = {'02a.1': _check_02a_1, '02a.2': _check_02a_2, '02a.3': _check_02a_3, '02b.1': _check_02b_1,
             '02b.2': _check_02b_2, '02b.3': _check_02b_3, '03.1': _check_03_1, '03.2': _check_03_2,
             '04.1': _check_04_1, '04.2': _check_04_2, '04.3': _check_04_3, '05.1': _check_05_1,
-            '05.2': _check_05_2, '05.3': _check_05_3, '05.4': _check_05_4}
+            '05.2': _check_05_2, '05.3': _check_05_3, '05.4': _check_05_4, **LOOP_ANSWERS, **RUN_ANSWERS}
 
 def check_answer(number:str, # Of notebook and exercise, for instance `'03.2'`
                  answer,     # What the exercise asks for: a function, a class, a number, or several

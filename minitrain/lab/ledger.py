@@ -41,10 +41,10 @@ def merge_ledger(folder:Path, # Of the files that `Claims` recorded
     redone, ids = {f['id'] for f in files}, [r['id'] for f in files for r in f['rows']]
     if twice := [id for id, n in Counter(ids).items() if n > 1]: raise ValueError(f'two claims record {twice}: rename one')
     def kept(claim): return claim not in redone and not claim.startswith(tuple(gone))
-    rows = {id: r for id, r in old['claims'].items()
-            if kept(r['claim'])} | {r['id']: r for f in files for r in f['rows']}
-    mutants = {id: m for id, m in old['mutants'].items()
-               if kept(id)} | {f['id']: f['mutants'] for f in files if f['mutants']}
+    rows = {id: r for id, r in old['claims'].items() if kept(r['claim'])}
+    rows |= {r['id']: r for f in files for r in f['rows']}
+    mutants = {id: m for id, m in old['mutants'].items() if kept(id)}
+    mutants |= {f['id']: f['mutants'] for f in files if f['mutants']}
     new = dict(claims=dict(sorted(rows.items())), mutants=dict(sorted(mutants.items())))
     from minitrain.core import replacing
     with replacing(path) as f: f.write((json.dumps(new, indent=0, ensure_ascii=False) + '\n').encode())
@@ -58,8 +58,7 @@ def _worst_first(rows):
 def power(ledger:dict) -> tuple: # Number caught, number of mutants, [(claim, name, caught, tries, why)] of others
     "Which mutants were caught, in each of their tries."
     mutants = [(claim, name, m) for claim, ms in ledger['mutants'].items() for name, m in ms.items()]
-    lived = [(c, name, m['caught'], m['tries'], m['survives']) for c, name,
-             m in mutants if m['caught'] < m['tries']]
+    lived = [(c, name, m['caught'], m['tries'], m['survives']) for c, name, m in mutants if m['caught'] < m['tries']]
     return len(mutants) - len(lived), len(mutants), lived
 
 def glance(ledger:dict) -> str: # As `read_ledger` returns
@@ -78,9 +77,8 @@ def report(ledger:dict, only:str='') -> str: # Beginning of the ids to show
     from minitrain.lab.claims import as_line, as_shift
     rows = [r for r in ledger['claims'].values() if r['id'].startswith(only)]
     lines = [f'{as_line(r)}\n    {r["sentence"]}\n    a check sees {as_shift(r)}' for r in _worst_first(rows)]
-    lines += [f'mutant alive: {c}, {name}: caught {k} of {n}; {why or "not explained"}' for c, name, k, n,
-              why in power(ledger)[2]
-              if c.startswith(only)]
+    lived = [m for m in power(ledger)[2] if m[0].startswith(only)]
+    lines += [f'mutant alive: {c}, {name}: caught {k} of {n}; {why or "not explained"}' for c, name, k, n, why in lived]
     return '\n'.join([*lines, glance(ledger)])
 
 # %% ../../nbs/01b_ledger.ipynb #cfb3b8cd
@@ -92,8 +90,7 @@ def percentile_picture(ledger:dict, ax):
     colours = dict(zip(VERDICTS, ('C0', 'C1', 'C2', 'C4', 'C3')))
     for v in VERDICTS:
         mine = [r for r in rows if r['verdict'] == v]
-        where = [(r['percentile'], notebooks.index(r['id'].split('.')[0]) + (i % 5 - 2)/8)
-                 for i, r in enumerate(mine)]
+        where = [(r['percentile'], notebooks.index(r['id'].split('.')[0]) + (i % 5 - 2)/8) for i, r in enumerate(mine)]
         if where: ax.plot(*zip(*where), 'o', color=colours[v], alpha=.7, ms=5, label=f'{v} ({len(mine)})')
     ax.axvspan(0, .5, color='k', alpha=.15, lw=0); ax.axvspan(99.5, 100, color='k', alpha=.15, lw=0)
     ax.set(title=f'{len(rows)} figures of the lesson among our draws',
@@ -139,8 +136,7 @@ def markdown(ledger:dict,
     caught, n, lived = power(ledger)
     text += [f'## Power: {caught} of {n} mutants caught', '',
              'Wrong versions of what a claim tests, each tried in place of the right one.', '']
-    text += [f'- not caught: `{c}`, {name}: {k} of {m} tries. {why or "Not explained."}' for c, name, k, m,
-             why in lived]
+    text += [f'- not caught: `{c}`, {name}: {k} of {m} tries. {why or "Not explained."}' for c, name, k, m, why in lived]
     return '\n'.join(text).rstrip() + '\n'
 
 # %% ../../nbs/01b_ledger.ipynb #88c4b524
@@ -188,8 +184,7 @@ def claim_notebooks(folder:Path,
     found = {}
     for nb in sorted(Path(folder).glob('[0-9]*.ipynb')):
         sources = [source for _, source in _cells(nb, ('slow', 'record'))]
-        prefixes = sorted({p for source in sources if re.search(r'^claims', source, re.M)
-                           for p in _PREFIX.findall(source)})
+        prefixes = sorted({p for source in sources if re.search(r'^claims', source, re.M) for p in _PREFIX.findall(source)})
         n = sum(len(_CALL.findall(source)) for source in sources)
         if n and any(p.startswith(only) or f'{only}.'.startswith(f'{p}.') for p in prefixes): found[nb.name] = (nb, prefixes, n)
     return found

@@ -145,8 +145,8 @@ def save_plots(out:Path,       # Folder
     shown = {k: r for k, r in recorders.items() if k.startswith('05')} or recorders
     figs = {}
     rates = 'lr.png', {names[k]: r['lrs'] for k, r in shown.items()}, 0., 'Learning rate', 'learning rate'
-    losses = ('loss.png', {names[k]: r['losses'] for k, r in shown.items()}, .9,
-              'Training loss and its moving average (β = .9)', 'loss (nats)')
+    losses = ('loss.png', {names[k]: r['losses'] for k, r in shown.items()}, .8,
+              'Training loss and its average (β = .8)', 'loss (nats)')
     for name, lines, smooth, title, ylabel in (rates, losses):
         figs[name], ax = _figure()
         draw(lines, title, 'training batch', ylabel, smooth, ax=ax)
