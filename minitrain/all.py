@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init', 'RandomSampler',
-           'SequentialSampler', 'MovingAverage', 'camel2snake', 'check_whole', 'copy_model', 'deterministic', 'draw',
-           'environment', 'evaluating', 'expect_fail', 'generator_states', 'generators_kept', 'hide_hooks',
+           'SequentialSampler', 'MovingAverage', 'camel2snake', 'centred', 'check_whole', 'copy_model', 'deterministic',
+           'draw', 'environment', 'evaluating', 'expect_fail', 'generator_states', 'generators_kept', 'hide_hooks',
            'import_extra', 'listify', 'mean_sd', 'mse', 'near', 'refuse_names', 'replacing', 'scipy_stats', 'seeded',
            'set_generators', 'set_seed', 'smoothed', 'test_close', 'test_eq', 'test_fail', 'test_ne', 'test_near',
            'test_near_zero', 'uncompiled', 'MIRRORS', 'DataError', 'data_folder', 'get_data', 'normalize', 'synth_data',
@@ -41,7 +41,7 @@ from torch.nn import init
 from torch.utils.data import RandomSampler, SequentialSampler
 
 # %% ../nbs/99_all.ipynb #78a60dc6
-from .core import (MovingAverage, camel2snake, check_whole, copy_model, deterministic, draw,
+from .core import (MovingAverage, camel2snake, centred, check_whole, copy_model, deterministic, draw,
                             environment, evaluating, expect_fail, generator_states, generators_kept,
                             hide_hooks, import_extra, listify, mean_sd, mse, near, refuse_names, replacing,
                             scipy_stats, seeded, set_generators, set_seed, smoothed, test_close, test_eq,
@@ -89,7 +89,7 @@ from .doctor import doctor
 
 # %% ../nbs/99_all.ipynb #e796eae6
 _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'tensor', 'init',
-         'RandomSampler', 'SequentialSampler', 'MovingAverage', 'camel2snake', 'check_whole', 'copy_model',
+         'RandomSampler', 'SequentialSampler', 'MovingAverage', 'camel2snake', 'centred', 'check_whole', 'copy_model',
          'deterministic', 'draw', 'environment', 'evaluating', 'expect_fail', 'generator_states',
          'generators_kept', 'hide_hooks', 'import_extra', 'listify', 'mean_sd', 'mse', 'near', 'refuse_names',
          'replacing', 'scipy_stats', 'seeded', 'set_generators', 'set_seed', 'smoothed', 'test_close',
