@@ -7,6 +7,7 @@ __all__ = ['with_grad', 'all_params', 'SGD']
 
 # %% ../nbs/03a_sgd.ipynb #3a000004
 import torch
+from torch import Tensor
 from .minibatch import Optimizer, groups_of, tensors_of
 
 # %% ../nbs/03a_sgd.ipynb #3a000006
@@ -24,6 +25,7 @@ class SGD(Optimizer):
 
     Raises: ValueError of negative settings, a parameter that is there twice, a saved state that does
     not fit."""
+    remembers = ('momentum_buffer',)      # what is kept of a parameter from step to step; a subclass names its own
     def __init__(self,
                  params,                  # As for `Optimizer`; a group may name its own of what follows
                  lr:float=.5,             # Learning rate
@@ -81,18 +83,22 @@ class SGD(Optimizer):
                                   for g in self.param_groups])
 
     def load_state_dict(self, state_dict:dict): # From here or from `torch.optim.SGD`, of the same parameters
-        "Go on where `state_dict` was taken; nothing is changed if it doesn't fit."
+        """Go on where `state_dict` was taken.
+
+        Raises: ValueError of a state that doesn't fit, and changes nothing then."""
         params, groups = all_params(self), state_dict['param_groups']
         ours, theirs = ([len(g['params']) for g in gs] for gs in (self.param_groups, groups))
         if ours != theirs: raise ValueError(f'saved groups have {theirs} parameters, these {ours}')
         if any(g.get('maximize') for g in groups):
             raise ValueError('saved with maximize=True: this one only descends')
         place = dict(zip((i for g in groups for i in g['params']), params))
-        state = {place[i]: s.get('momentum_buffer') for i, s in state_dict['state'].items()}
-        state = {p: v for p, v in state.items() if v is not None}    # PyTorch's may be there and empty
-        for p, v in state.items():
-            if v.shape != p.shape:
-                raise ValueError(f'saved momentum of shape {tuple(v.shape)} for {tuple(p.shape)}')
-        self.state = {p: {'momentum_buffer': v.detach().to(p, copy=True)} for p, v in state.items()}
+        state = {place[i]: {k: v for k, v in s.items() if v is not None} for i, s in state_dict['state'].items()}     # PyTorch's may be there and empty
+        for p, s in state.items():
+            if other := [k for k in s if k not in self.remembers]:
+                raise ValueError(f'saved with {", ".join(other)}, which {type(self).__name__} does not keep: load it into an optimiser of the kind that saved it')
+            for k, v in s.items():
+                if isinstance(v, Tensor) and v.dim() and v.shape != p.shape: raise ValueError(f'saved {k} of shape {tuple(v.shape)} for {tuple(p.shape)}')
+        def own(p, v): return v if not isinstance(v, Tensor) else v.detach().to(p, copy=True) if v.dim() else v.detach().clone()
+        self.state = {p: {k: own(p, v) for k, v in s.items()} for p, s in state.items() if s}
         self.param_groups = [{**g, **saved, 'params': g['params']}
                              for g, saved in zip(self.param_groups, groups)]
