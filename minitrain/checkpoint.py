@@ -158,9 +158,10 @@ def _warn_of_changes(run, watched): # `watched`: {name: marks} of those that can
         if (before := watched.get(name_of(cb))) is None: continue
         now = _marks(cb)
         changed = [k for k in now if before.get(k, now) != now[k]]
-        if changed: del watched[name_of(cb)]
-        if changed: warnings.warn(f'{name_of(cb)!r} changes {", ".join(changed)} while it trains, and has no state_dict: in a fit that goes on these '
-                                  'begin anew. Give it state_dict and load_state_dict, or name them in `transient`', stacklevel=2)
+        if not changed: continue
+        del watched[name_of(cb)]
+        warnings.warn(f'{name_of(cb)!r} changes {", ".join(changed)} while it trains, and has no state_dict: in a fit that goes on these '
+                      'begin anew. Give it state_dict and load_state_dict, or name them in `transient`', stacklevel=2)
 
 # %% ../nbs/13_checkpoint.ipynb #13c00022
 class Checkpoint(Callback):

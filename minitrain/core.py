@@ -274,7 +274,7 @@ def centred(ys, beta:float=.95) -> list: # Numbers, in order
     """Each of `ys` averaged with those before and after it, which count less by a factor of `beta` with each step away; nan and infinity stay out.
 
     Raises: ValueError of a `beta` outside [0,1)."""
-    if not 0 <= beta < 1: raise ValueError(f'beta {beta!r}: give a number in [0, 1)')
+    beta = MovingAverage(beta).beta           # refuses what is none
     pairs = [(float(y), 1.) if math.isfinite(y) else (0., 0.) for y in ys]                    # value, weight
     def faded(a, b): return beta*a[0] + b[0], beta*a[1] + b[1]
     before, after = list(accumulate(pairs, faded)), list(accumulate(pairs[::-1], faded))[::-1]

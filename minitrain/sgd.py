@@ -98,7 +98,9 @@ class SGD(Optimizer):
                 raise ValueError(f'saved with {", ".join(other)}, which {type(self).__name__} does not keep: load it into an optimiser of the kind that saved it')
             for k, v in s.items():
                 if isinstance(v, Tensor) and v.dim() and v.shape != p.shape: raise ValueError(f'saved {k} of shape {tuple(v.shape)} for {tuple(p.shape)}')
-        def own(p, v): return v if not isinstance(v, Tensor) else v.detach().to(p, copy=True) if v.dim() else v.detach().clone()
+        def own(p, v): # a copy; what has the parameter's shape gets its device and precision
+            if not isinstance(v, Tensor): return v
+            return v.detach().to(p, copy=True) if v.shape == p.shape else v.detach().clone()
         self.state = {p: {k: own(p, v) for k, v in s.items()} for p, s in state.items() if s}
         self.param_groups = [{**g, **saved, 'params': g['params']}
                              for g, saved in zip(self.param_groups, groups)]
