@@ -15,22 +15,23 @@ __all__ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', '
            'validate', 'SGD', 'all_params', 'with_grad', 'as_pair', 'batches_from', 'call_model', 'items_in', 'joined',
            'loader_apart', 'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in', 'to_device',
            'AvgStats', 'EpochMetric', 'Waiting', 'is_epoch_metric', 'is_summed', 'metric_names', 'EVENTS', 'STATE',
-           'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner', 'TrainEvalCallback', 'get_model',
-           'size_of', 'Both', 'Pairs', 'device_of', 'evaluate', 'get_preds', 'predict', 'synth_learner', 'KeepNorms',
-           'freeze_', 'layer_groups', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds', 'cos_1cycle_anneal',
-           'create_learner', 'flat_cos', 'get_model_func', 'one_cycle', 'plot_sched', 'sched_cos', 'sched_exp',
-           'sched_lin', 'sched_no', 'sched_values', 'warmup', 'LR_Find', 'learner_apart', 'lr_find', 'ActivationStats',
-           'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback',
-           'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice', 'best_device', 'cnn_99', 'conv_layer',
-           'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER', 'LOWER', 'EarlyStopping',
-           'GradientAccumulation', 'GradientClipping', 'Interrupt', 'Quantity', 'ValidateLast', 'EMA', 'SWA',
-           'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay', 'activation_penalty',
-           'ScheduleFree', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer', 'GANTrainer',
-           'call_frozen', 'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable', 'LivePlot',
-           'ProgressBar', 'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger', 'TensorBoardCallback',
-           'TensorBoardLogger', 'TrackerLogger', 'CheckpointError', 'export_model', 'load_weights', 'read_file',
-           'save_weights', 'write_file', 'Checkpoint', 'launch', 'meet', 'shared', 'DistributedCallback', 'Images',
-           'LengthSampler', 'Sequences', 'Table', 'Words', 'image_folder', 'pad', 'doctor']
+           'AvgStatsCallback', 'Callback', 'DataBunch', 'EpochStats', 'Learner', 'Runner', 'TrainEvalCallback',
+           'get_model', 'size_of', 'Both', 'Pairs', 'device_of', 'evaluate', 'get_preds', 'predict', 'synth_learner',
+           'KeepNorms', 'freeze_', 'layer_groups', 'Curves', 'ParamScheduler', 'Recorder', 'annealer', 'combine_scheds',
+           'cos_1cycle_anneal', 'create_learner', 'draw_losses', 'draw_lrs', 'flat_cos', 'get_model_func', 'one_cycle',
+           'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values', 'warmup', 'LR_Find',
+           'learner_apart', 'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard', 'Summary', 'first_bad', 'leaves',
+           'summary', 'BatchTransformXCallback', 'DeviceCallback', 'GeneralRelu', 'RandomShift', 'ToDevice',
+           'best_device', 'cnn_99', 'conv_layer', 'get_cnn_model', 'init_cnn_', 'mnist_view', 'view_tfm', 'HIGHER',
+           'LOWER', 'EarlyStopping', 'GradientAccumulation', 'GradientClipping', 'Interrupt', 'Quantity',
+           'ValidateLast', 'EMA', 'SWA', 'ActivationRegularization', 'AttributeScheduler', 'Mixup', 'WeightDecay',
+           'activation_penalty', 'ScheduleFree', 'MixedPrecision', 'TURNS', 'GANLoss', 'GANModule', 'GANOptimizer',
+           'GANTrainer', 'call_frozen', 'critic_loss', 'frozen', 'generator_loss', 'EpochLogger', 'EpochTable',
+           'LivePlot', 'ProgressBar', 'ProgressCallback', 'in_notebook', 'CSVLogger', 'JSONLogger',
+           'TensorBoardCallback', 'TensorBoardLogger', 'TrackerLogger', 'CheckpointError', 'export_model',
+           'load_weights', 'read_file', 'save_weights', 'write_file', 'Checkpoint', 'launch', 'meet', 'shared',
+           'DistributedCallback', 'Images', 'LengthSampler', 'Sequences', 'Table', 'Words', 'image_folder', 'pad',
+           'doctor']
 
 # %% ../nbs/99_all.ipynb #0e4845cf
 import math
@@ -58,12 +59,12 @@ from .batches import (as_pair, batches_from, call_model, items_in, joined, loade
                                loader_length, map_leaves, map_tensors, tell_epoch, tensors_in, to_device)
 from .averages import AvgStats, EpochMetric, Waiting, is_epoch_metric, is_summed, metric_names
 from .events import EVENTS, STATE
-from .callbacks import (AvgStatsCallback, Callback, DataBunch, Learner, Runner, TrainEvalCallback,
-                                 get_model, size_of)
+from .callbacks import (AvgStatsCallback, Callback, DataBunch, EpochStats, Learner, Runner,
+                                 TrainEvalCallback, get_model, size_of)
 from .learner import Both, Pairs, device_of, evaluate, get_preds, predict, synth_learner
 from .groups import KeepNorms, freeze_, layer_groups
-from .anneal import (ParamScheduler, Recorder, annealer, combine_scheds, cos_1cycle_anneal,
-                              create_learner, flat_cos, get_model_func, one_cycle, plot_sched, sched_cos,
+from .anneal import (Curves, ParamScheduler, Recorder, annealer, combine_scheds, cos_1cycle_anneal,
+                              create_learner, draw_losses, draw_lrs, flat_cos, get_model_func, one_cycle, plot_sched, sched_cos,
                               sched_exp, sched_lin, sched_no, sched_values, warmup)
 from .lr_find import LR_Find, learner_apart, lr_find
 from .hooks import ActivationStats, Hook, Hooks, NanGuard, Summary, first_bad, leaves, summary
@@ -101,10 +102,10 @@ _all_ = ['math', 'partial', 'mpl', 'plt', 'np', 'torch', 'F', 'nn', 'optim', 'te
          'validate', 'SGD', 'all_params', 'with_grad', 'as_pair', 'batches_from', 'call_model', 'items_in',
          'joined', 'loader_apart', 'loader_length', 'map_leaves', 'map_tensors', 'tell_epoch', 'tensors_in',
          'to_device', 'AvgStats', 'EpochMetric', 'Waiting', 'is_epoch_metric', 'is_summed', 'metric_names',
-         'EVENTS', 'STATE', 'AvgStatsCallback', 'Callback', 'DataBunch', 'Learner', 'Runner',
+         'EVENTS', 'STATE', 'AvgStatsCallback', 'Callback', 'DataBunch', 'EpochStats', 'Learner', 'Runner',
          'TrainEvalCallback', 'get_model', 'size_of', 'Both', 'Pairs', 'device_of', 'evaluate', 'get_preds',
-         'predict', 'synth_learner', 'KeepNorms', 'freeze_', 'layer_groups', 'ParamScheduler', 'Recorder',
-         'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'flat_cos', 'get_model_func',
+         'predict', 'synth_learner', 'KeepNorms', 'freeze_', 'layer_groups', 'Curves', 'ParamScheduler', 'Recorder',
+         'annealer', 'combine_scheds', 'cos_1cycle_anneal', 'create_learner', 'draw_losses', 'draw_lrs', 'flat_cos', 'get_model_func',
          'one_cycle', 'plot_sched', 'sched_cos', 'sched_exp', 'sched_lin', 'sched_no', 'sched_values',
          'warmup', 'LR_Find', 'learner_apart', 'lr_find', 'ActivationStats', 'Hook', 'Hooks', 'NanGuard',
          'Summary', 'first_bad', 'leaves', 'summary', 'BatchTransformXCallback', 'DeviceCallback',

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['create_learner', 'get_model_func', 'annealer', 'sched_lin', 'sched_cos', 'sched_no', 'sched_exp', 'cos_1cycle_anneal',
-           'sched_values', 'plot_sched', 'combine_scheds', 'one_cycle', 'flat_cos', 'warmup', 'Recorder',
-           'ParamScheduler']
+           'sched_values', 'plot_sched', 'combine_scheds', 'one_cycle', 'flat_cos', 'warmup', 'Curves', 'draw_lrs',
+           'draw_losses', 'Recorder', 'check_schedules', 'ParamScheduler']
 
 # %% ../nbs/05_anneal.ipynb #a2443ab3
 import bisect, difflib, functools, inspect, math
@@ -38,7 +38,7 @@ def get_model_func(lr:float=.5) -> Callable: # Learning rate
     "`get_model` at the rate `lr`."
     return functools.partial(get_model, lr=lr)
 
-# %% ../nbs/05_anneal.ipynb #b2f783f7
+# %% ../nbs/05_anneal.ipynb #05b00030
 class _Schedule(functools.partial):
     "A function of the position that is pickled as the call that made it."
     def __reduce__(self): return self.make, self.args
@@ -55,6 +55,7 @@ def annealer(f:Callable) -> Callable: # `f(start, end, pos)`
     make.__signature__ = sig.replace(parameters=list(sig.parameters.values())[:2], return_annotation=Callable)
     return make
 
+# %% ../nbs/05_anneal.ipynb #b2f783f7
 @annealer
 def sched_lin(start:float, end:float, pos:float) -> float:
     "A straight line from `start` to `end`."
@@ -144,39 +145,24 @@ def warmup(sched:Callable,     # Function of the position in [0,1]
     "A schedule: a straight rise from 0 to where `sched` starts, then `sched` over what is left."
     return combine_scheds([pct, 1 - pct], [sched_lin(0., sched(0.)), sched])
 
-# %% ../nbs/05_anneal.ipynb #d86df1d8
-class Recorder(Callback):
-    "Notes each group's learning rate, the loss of every training batch and the validation loss of every epoch."
-    def __init__(self, keep:bool=False):      # Shall a second fit go on where the first ended?
-        self.keep = keep
-        self._start([])
-
-    def _start(self, groups):
+# %% ../nbs/05_anneal.ipynb #05b00031
+class Curves():
+    "Of a fit the loss of every training batch, the learning rates of each parameter group, and the validation losses."
+    def __init__(self, groups=()):            # The optimiser's
         self.group_names, self.group_lrs, self._losses = [], [], Waiting()
-        self.valid_losses = []                # (training batches so far, loss): where an `AvgStatsCallback` is there to take it
-        self._grow(groups)
+        self.valid_losses = []                # (training batches so far, loss)
+        self.grow(groups)
 
-    def _grow(self, groups):                  # nan for the batches before a group came
+    def grow(self, groups):
+        "A line for each group that came since; nan for the batches before."
         for i, g in enumerate(groups[len(self.group_lrs):], len(self.group_lrs)):
             self.group_names.append(g.get('name', f'group {i}'))
             self.group_lrs.append([math.nan]*len(self._losses))
 
-    def begin_fit(self):
-        if not (self.keep and self.group_lrs): self._start(self.opt.param_groups)
-
-    def after_batch(self):
-        if not self.in_train or self.loss is None: return     # None: stopped before there was one
-        groups = self.opt.param_groups
-        if len(groups) > len(self.group_lrs): self._grow(groups)
-        for lrs, g in zip(self.group_lrs, groups):
-            lr = g['lr']                      # a rate that is a tensor changes in place: keep a copy
-            lrs.append(lr.detach().clone() if isinstance(lr, Tensor) else lr)
-        self._losses.append(self.loss)
-
-    def after_epoch(self):
-        n = len(self.losses)                  # read once an epoch, so that not too many wait
-        loss = next((cb.valid_stats.named['valid_loss'] for cb in self.run.of_kind(AvgStatsCallback)), None)
-        if loss is not None and (not self.valid_losses or n > self.valid_losses[-1][0]): self.valid_losses.append((n, loss))
+    @property
+    def losses(self) -> list: return self._losses.values          # Floats, one a training batch
+    @property
+    def lrs(self) -> list: return [float(o) for o in self.group_lrs[-1]] if self.group_lrs else []     # The same, of the last group
 
     def state_dict(self) -> dict:
         "All that was noted."
@@ -188,28 +174,57 @@ class Recorder(Callback):
         self._losses.load_state_dict(state_dict['losses'])
         self.valid_losses = list(state_dict['valid'])
 
-    @property
-    def losses(self) -> list:             # Floats, one a training batch
-        "The losses so far."
-        return self._losses.values
+# %% ../nbs/05_anneal.ipynb #05b00033
+def draw_lrs(curves:Curves, **kwargs): # For `draw`
+    "The learning rate of each group over the training batches."
+    groups = {k: [float(o) for o in lrs] for k, lrs in zip(curves.group_names, curves.group_lrs)}
+    lines = groups if len(groups) > 1 else curves.lrs
+    return draw(lines, 'Learning rate', 'training batch', 'learning rate', **kwargs)
 
-    @property
-    def lrs(self) -> list:                # Floats, one a training batch
-        "The rates of the last group so far."
-        return [float(o) for o in self.group_lrs[-1]] if self.group_lrs else []
+def draw_losses(curves:Curves, smooth:float=.95, **kwargs): # β of the average, see `centred`; the rest is for `draw`
+    "The training loss, faint, and its average; and of each epoch the validation loss."
+    line, labels = {f'average (β = {smooth})' if smooth else 'each batch': curves.losses}, ('training batch', 'loss of the batch')
+    if not curves.valid_losses: return draw(line, 'Training loss', *labels, smooth=smooth, **kwargs)
+    ax = draw(line, 'Training and validation loss', *labels, smooth=smooth, **kwargs)
+    return draw({'validation': tuple(zip(*curves.valid_losses))}, ax.get_title(), *labels, ax=ax, marker='o', ms=4)
 
-    def plot_lr(self, **kwargs):          # For `draw`
-        "Draw the learning rate of each group."
-        groups = {k: [float(o) for o in lrs] for k, lrs in zip(self.group_names, self.group_lrs)}
-        lines = groups if len(groups) > 1 else self.lrs
-        return draw(lines, 'Learning rate', 'training batch', 'learning rate', **kwargs)
+# %% ../nbs/05_anneal.ipynb #d86df1d8
+class Recorder(Callback, Curves):
+    "Notes each group's learning rate, the loss of every training batch and the validation loss of every epoch."
+    def __init__(self, keep:bool=False):      # Shall a second fit go on where the first ended?
+        Curves.__init__(self)
+        self.keep = keep
 
-    def plot_loss(self, smooth:float=.95, **kwargs): # β of the average, see `centred`; the rest is for `draw`
-        "Draw the training loss, faint, and its average; and of each epoch the validation loss."
-        line, labels = {f'average (β = {smooth})' if smooth else 'each batch': self.losses}, ('training batch', 'loss of the batch')
-        if not self.valid_losses: return draw(line, 'Training loss', *labels, smooth=smooth, **kwargs)
-        ax = draw(line, 'Training and validation loss', *labels, smooth=smooth, **kwargs)
-        return draw({'validation': tuple(zip(*self.valid_losses))}, ax.get_title(), *labels, ax=ax, marker='o', ms=4)
+    def begin_fit(self):
+        if not (self.keep and self.group_lrs): Curves.__init__(self, self.opt.param_groups)
+
+    def after_batch(self):
+        if not self.in_train or self.loss is None: return     # None: stopped before there was one
+        groups = self.opt.param_groups
+        if len(groups) > len(self.group_lrs): self.grow(groups)
+        for lrs, g in zip(self.group_lrs, groups):
+            lr = g['lr']                      # a rate that is a tensor changes in place: keep a copy
+            lrs.append(lr.detach().clone() if isinstance(lr, Tensor) else lr)
+        self._losses.append(self.loss)
+
+    def after_epoch(self):                    # where an `AvgStatsCallback` is there to take the validation loss
+        n = len(self.losses)                  # read once an epoch, so that not too many wait
+        loss = next((cb.valid_stats.named['valid_loss'] for cb in self.run.of_kind(AvgStatsCallback)), None)
+        if loss is not None and (not self.valid_losses or n > self.valid_losses[-1][0]): self.valid_losses.append((n, loss))
+
+    def plot_lr(self, **kwargs): return draw_lrs(self, **kwargs)
+    def plot_loss(self, smooth:float=.95, **kwargs): return draw_losses(self, smooth, **kwargs)
+
+# %% ../nbs/05_anneal.ipynb #05b00034
+def check_schedules(pname:str, scheds, groups:list): # As for `ParamScheduler`; the optimiser's groups
+    "Raises: ValueError of a hyper-parameter that a group lacks, or a wrong number of schedules."
+    if isinstance(scheds, (list, tuple)) and len(scheds) != len(groups):
+        raise ValueError(f'{len(scheds)} schedules of {pname!r} for {len(groups)} parameter groups: give one each, or a single one for all')
+    for group in groups:
+        names = [k for k in group if k not in ('params', 'name')]
+        if pname not in names:
+            near = difflib.get_close_matches(pname, names, 1)
+            raise ValueError(f'the optimiser has no {pname!r}: it has {", ".join(names)}' + (f'; did you mean {near[0]!r}?' if near else ''))
 
 # %% ../nbs/05_anneal.ipynb #3ea53753
 class ParamScheduler(Callback):
@@ -222,20 +237,9 @@ class ParamScheduler(Callback):
                  sched_func):       # Function of the position in [0,1], or a list, one for each group
         self.pname, self.sched_func, self.name = pname, sched_func, f'param_scheduler_{pname}'
         for f in listify(sched_func):
-            if not callable(f):
-                raise TypeError(f'schedule {f!r} of {pname!r}: give a function of the position')
+            if not callable(f): raise TypeError(f'schedule {f!r} of {pname!r}: give a function of the position')
 
-    def begin_fit(self):
-        groups, scheds = self.opt.param_groups, self.sched_func
-        if isinstance(scheds, (list, tuple)) and len(scheds) != len(groups):
-            raise ValueError(f'{len(scheds)} schedules of {self.pname!r} for {len(groups)} parameter groups: '
-                             'give one each, or a single one for all')
-        for group in groups:
-            names = [k for k in group if k not in ('params', 'name')]
-            if self.pname not in names:
-                near = difflib.get_close_matches(self.pname, names, 1)
-                raise ValueError(f'the optimiser has no {self.pname!r}: it has {", ".join(names)}' +
-                                 (f'; did you mean {near[0]!r}?' if near else ''))
+    def begin_fit(self): check_schedules(self.pname, self.sched_func, self.opt.param_groups)
 
     def begin_batch(self):             # in a window of several batches the rate is that of its first
         if self.in_train and not self.held: self.set_param()

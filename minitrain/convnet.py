@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .batches import to_device
 from .callbacks import Callback, DataBunch
 from .core import check_whole, listify
+from .fetching import drawn_seed
 
 # %% ../nbs/07_convnet.ipynb #c0003189
 def view_tfm(*size) -> Callable: # Shape of an item, for instance 1, 28, 28
@@ -134,7 +135,7 @@ class RandomShift():
     def __init__(self, k:int=1,      # Pixels; 0 changes nothing, and draws nothing
                  seed:int|None=None):     # Drawn from PyTorch's global generator where None
         self.k = check_whole('k', k, 0)
-        if seed is None: seed = int(torch.randint(2**62, ())) if k else 0
+        if seed is None: seed = drawn_seed() if k else 0
         self.seed, self.generator = seed, torch.Generator().manual_seed(seed)
 
     def seed_for(self, seed_at:Callable): # As the Runner's

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np, torch
 from torch import Tensor
 from .core import check_whole, replacing
-from .fetching import mixed_seed
+from .fetching import drawn_seed, mixed_seed
 from .minibatch import Dataset
 
 # %% ../nbs/13a_files.ipynb #13000007
@@ -242,7 +242,7 @@ class LengthSampler():
                  seed:int|None=None):    # Of the order; drawn from PyTorch's generator where None
         self.lengths, self.bs, self.shuffle = torch.as_tensor(lengths), check_whole('bs', bs, 1), shuffle
         self.pool = check_whole('pool', pool, 1)
-        self.seed, self.epoch = int(torch.randint(2**62, ())) if seed is None else seed, 0
+        self.seed, self.epoch = drawn_seed() if seed is None else seed, 0
 
     def __len__(self): return math.ceil(len(self.lengths)/self.bs)
     def set_epoch(self, epoch:int):

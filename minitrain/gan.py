@@ -14,7 +14,7 @@ from torch.func import functional_call
 from .averages import Waiting
 from .callbacks import Callback
 from .core import check_whole, listify
-from .fetching import mixed_seed
+from .fetching import drawn_seed, mixed_seed
 from .learner import Both
 from .lr_find import LR_Find
 from .regularize import EMA, SWA, Mixup
@@ -97,7 +97,7 @@ class GANTrainer(Callback):
                  seed:int|None=None):           # Of the noise; drawn from PyTorch's global generator where None
         self.noise = tuple(check_whole('noise', n, 1) for n in listify(noise))
         self.n_critic, self.conditional = check_whole('n_critic', n_critic, 1), conditional
-        self.seed = int(torch.randint(2**62, ())) if seed is None else check_whole('seed', seed, 0)
+        self.seed = drawn_seed() if seed is None else check_whole('seed', seed, 0)
         self._both, self._generator = None, torch.Generator()
         self._begin()
 

@@ -11,9 +11,9 @@ import copy
 import torch
 from torch import Tensor
 from torch.nn import Flatten
-from torch.utils.data import BatchSampler, default_collate
-from .core import check_whole, generators_kept
-from .fetching import SeededItems, epoch_setter, from_workers, indices_of, iter_at, mixed_seed, places_in
+from torch.utils.data import default_collate
+from .core import check_whole
+from .fetching import EpochLoader, batches_by, drawn_seed, mixed_seed
 
 # %% ../nbs/03_minibatch_training.ipynb #b8de1cb4
 _all_ = ['Flatten']
@@ -52,7 +52,7 @@ def accuracy(out:Tensor, # Scores, (n,c)
                          '((out[:, 0] > 0) == yb).float().mean()')
     return (out.argmax(-1) == yb).float().mean()
 
-# %% ../nbs/03_minibatch_training.ipynb #12f42907
+# %% ../nbs/03_minibatch_training.ipynb #03a00050
 def tensors_of(o) -> list: # A tensor, or several
     "The tensors of a parameter group as a list."
     return [o] if isinstance(o, Tensor) else list(o)
@@ -66,6 +66,7 @@ def groups_of(params) -> list: # Dicts with 'params'
     if not params: raise ValueError('no parameters: give model.parameters()')
     return params if isinstance(params[0], dict) else [dict(params=params)]
 
+# %% ../nbs/03_minibatch_training.ipynb #12f42907
 class Optimizer():
     "Plain gradient descent, p ← p − lr·grad, with PyTorch's `param_groups`."
     def __init__(self,
@@ -93,8 +94,7 @@ class Dataset():
     def __init__(self,
                  x,   # Inputs, (n,...)
                  y):  # Targets, (n,...)
-        if len(x) != len(y):
-            raise ValueError(f'{len(x)} inputs and {len(y)} targets: give one target for each input')
+        if len(x) != len(y): raise ValueError(f'{len(x)} inputs and {len(y)} targets: give one target for each input')
         if len(x) == 0: raise ValueError('an empty data set (0 items): give at least one')
         for name, o in (('x', x), ('y', y)):
             if hasattr(o, 'iloc'):            # of pandas: x[i] would look for a label, not a place
@@ -108,8 +108,7 @@ class Dataset():
         "The items at `idxs` as one batch, copied."
         return self.x.index_select(0, idxs), self.y.index_select(0, idxs)
 
-    @property
-    def device(self): return getattr(self.x, 'device', None)
+    device = property(lambda self: getattr(self.x, 'device', None))
 
     def to(self, device): # For instance `'cuda'`
         "A copy of this data set, of the same class, with its tensors on `device`."
@@ -126,19 +125,16 @@ class Sampler():
                  bs:int,               # Items a batch
                  shuffle:bool=False,   # A new order each epoch?
                  drop_last:bool=False, # Leave out what is left over at the end?
-                 seed:int|None=None):       # Seed of the order; drawn from PyTorch's global generator where None
+                 seed:int|None=None):  # Seed of the order; drawn from PyTorch's global generator where None
         self.n, self.bs, self.shuffle, self.drop_last = len(ds), check_whole('bs', bs, 1), shuffle, drop_last
         if self.n == 0: raise ValueError('an empty data set (0 items): give at least one')
         if len(self) == 0: raise ValueError(f'drop_last with bs {bs} leaves nothing of {self.n} items')
-        if seed is None: seed = int(torch.randint(2**62, ())) if shuffle else 0
+        if seed is None: seed = drawn_seed() if shuffle else 0
         self.seed = check_whole('seed', seed, 0)
         self.epoch, self.device = 0, getattr(ds, 'device', None)
-
     def __len__(self): return self.n//self.bs if self.drop_last else -(-self.n//self.bs)
 
-    def set_epoch(self, epoch:int): # From 0
-        "Let the next `iter` be that epoch."
-        self.epoch = check_whole('epoch', epoch, 0)
+    def set_epoch(self, epoch:int): self.epoch = check_whole('epoch', epoch, 0)     # of the next `iter`, from 0
 
     def order(self, epoch:int) -> Tensor: # (n,), int64
         "The order of the items in `epoch`."
@@ -164,70 +160,30 @@ def _at_once(ds, collate_fn) -> bool:
     return plain and isinstance(ds.x, Tensor) and isinstance(ds.y, Tensor) and collate_fn in (None, collate)
 
 # %% ../nbs/03_minibatch_training.ipynb #3ff0aae3
-class DataLoader():
+class DataLoader(EpochLoader):
     """Batches from `ds`; each `iter` is one epoch.
 
     Raises: TypeError or ValueError of arguments that exclude each other, or leave no batch."""
+    of_tensors = Sampler
     def __init__(self, ds,
-                 bs:int|None=None,           # Items a batch; None where `sampler` yields batches
-                 shuffle:bool=False,    # A new order each epoch?
-                 sampler=None,          # Yields indices (with `bs`) or batches of them (without)
-                 collate_fn=None,       # Makes a batch of a list of items; None: the data set's own, if it has one
-                 drop_last:bool=False,  # Leave out what is left over at the end?
-                 num_workers:int=0,     # Processes that fetch; 0 fetches here
-                 seed:int|None=None,         # Of the shuffling, see `Sampler`
-                 batch_size:int|None=None,   # PyTorch's name for `bs`
-                 **kwargs):             # For PyTorch's loader, when there are workers
-        bs = batch_size if bs is None else bs
-        self.ds, self.bs, self.num_workers, self.kwargs = ds, bs, num_workers, kwargs
-        if kwargs.get('persistent_workers'):
-            raise TypeError("persistent_workers: an epoch's workers are started with its order and seed, and end with it; leave it out "
-                            '(03 says what starting them costs), or give PyTorch\'s loader')
-        if kwargs and not num_workers:
-            raise TypeError(f'{", ".join(kwargs)}: only used with num_workers above 0')
-        if sampler is None: self.batches = Sampler(ds, 1 if bs is None else bs, shuffle, drop_last, seed)
-        elif shuffle: raise ValueError('shuffle and a sampler exclude each other: let the sampler shuffle')
-        elif bs is not None: self.batches = BatchSampler(sampler, check_whole('bs', bs, 1), drop_last)
-        elif drop_last: raise ValueError('drop_last with a sampler of batches: let the sampler drop')
-        else: self.batches = sampler
-        self.at_once, self.passes = _at_once(ds, collate_fn), 0
-        self.worker_seed = getattr(self.batches, 'seed', None)
-        if self.worker_seed is None and (num_workers or not self.at_once): self.worker_seed = int(torch.randint(2**62, ()))
-        self.collate_fn = collate_fn or getattr(ds, 'collate_fn', None) or (collate if self.at_once else default_collate)
+                 bs:int|None=None,         # Items a batch; None where `sampler` yields batches
+                 shuffle:bool=False,       # A new order each epoch?
+                 sampler=None,             # Yields indices (with `bs`) or batches of them (without)
+                 collate_fn=None,          # Makes a batch of a list of items; None: the data set's own, if it has one
+                 drop_last:bool=False,     # Leave out what is left over at the end?
+                 num_workers:int=0,        # Processes that fetch; 0 fetches here
+                 seed:int|None=None,       # Of the shuffling, see `Sampler`
+                 batch_size:int|None=None, # PyTorch's name for `bs`
+                 **kwargs):                # For PyTorch's loader, when there are workers
+        self.bs = bs = batch_size if bs is None else bs
+        if sampler is None: batches = Sampler(ds, 1 if bs is None else bs, shuffle, drop_last, seed)
+        else: batches = batches_by(sampler, bs, shuffle, drop_last)
+        at_once = _at_once(ds, collate_fn)
+        collate_fn = collate_fn or getattr(ds, 'collate_fn', None) or (collate if at_once else default_collate)
+        super().__init__(ds, batches, collate_fn, at_once, num_workers, **kwargs)
 
     dataset = property(lambda self: self.ds)
     batch_size = property(lambda self: self.bs)
-    def __len__(self): return len(self.batches)
-    def __iter__(self): return self.iter_from(0)
-
-    def set_epoch(self, epoch:int): # From 0
-        "Let the next `iter` be that epoch."
-        tell = epoch_setter(self.batches)
-        if tell is not None: tell(epoch)
-        self.passes = epoch
-
-    def iter_from(self, start:int): # Batches of this epoch that are left out at its beginning
-        "The next epoch from batch `start` on; what is left out is never fetched."
-        batches = iter_at(self.batches, start)
-        if type(self.batches) is not Sampler: batches = (indices_of(b, self.ds) for b in batches)    # another's
-        if self.at_once and not self.num_workers: return map(self.ds.take, batches)
-        self.passes += 1                       # for samplers that don't count their epochs
-        items = SeededItems(self.ds, mixed_seed(self.worker_seed, getattr(self.batches, 'epoch', self.passes)))
-        batches = places_in(batches, start)
-        if self.num_workers: return from_workers(items, batches, self.collate_fn, self.num_workers, **self.kwargs)
-        return (self._collated(items, places) for places in batches)
-
-    def _collated(self, items, places):
-        with generators_kept(cuda=False): return self.collate_fn(items.__getitems__(places))
-
-    def state_dict(self) -> dict:
-        "What the next epoch depends on: its number, and the seeds of order and items."
-        sampler = {k: getattr(self.batches, k) for k in ('seed', 'epoch') if hasattr(self.batches, k)}
-        return dict(passes=self.passes, worker_seed=self.worker_seed, sampler=sampler)
-    def load_state_dict(self, state_dict:dict):
-        "Let the next `iter` be the one that it was for the loader of `state_dict`."
-        self.passes, self.worker_seed = state_dict['passes'], state_dict['worker_seed']
-        for k, v in state_dict['sampler'].items(): setattr(self.batches, k, v)
 
 # %% ../nbs/03_minibatch_training.ipynb #18326aa6
 @torch.no_grad()

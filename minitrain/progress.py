@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import product
 from types import SimpleNamespace
 from .averages import AvgStats, Waiting
-from .callbacks import AvgStatsCallback, Callback
+from .callbacks import AvgStatsCallback, Callback, counted_as
 from .core import MovingAverage, draw
 
 # %% ../nbs/12_progress.ipynb #0897353a
@@ -224,8 +224,10 @@ class EpochTable(AvgStatsCallback):
 
     def say(self):                            # once an epoch
         "Add a row to `history`, and show it."
-        self.note()
+        self.note(self.run)
         self._show() if in_notebook() and not self.run.silent else self._print()
+
+    def _counted(self): return counted_as(self.run) if self.train_stats.metrics else ''
 
     def _columns(self) -> list: # (name, its cells)
         rows = [{k: v for k, v in row.items() if k != 'n_iter'} for row in self.history]
@@ -241,14 +243,15 @@ class EpochTable(AvgStatsCallback):
         columns = self._columns()
         names, lines = [name for name, _ in columns], self._lines(columns)
         if names != self._names:
-            if self.counted: self.log(f'train:{self.counted}')
+            if said := self._counted(): self.log(f'train:{said}')
             self.log(lines[0])
         self._names = names
         self.log(lines[-1])
 
     def _show(self):
         from IPython.display import display
-        columns, note = self._columns(), f'<caption>train:{self.counted}</caption>' if self.counted else ''
+        columns, said = self._columns(), self._counted()
+        note = f'<caption>train:{said}</caption>' if said else ''
         head = ''.join(f'<th>{name}</th>' for name, _ in columns)
         rows = ''.join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in zip(*(cells for _, cells in columns)))
         page = {'text/html': f'<table>{note}<tr>{head}</tr>{rows}</table>', 'text/plain': '\n'.join(self._lines(columns))}

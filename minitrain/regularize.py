@@ -18,6 +18,7 @@ from .averages import AvgStats
 from .batches import call_model
 from .callbacks import AvgStatsCallback, Callback, Learner
 from .core import check_whole, copy_model, listify, refuse_names, seeded, uncompiled
+from .fetching import drawn_seed
 from .learner import evaluate
 from .sgd import with_grad
 
@@ -105,7 +106,7 @@ class Mixup(Callback):
     def __init__(self, alpha:float=.2,    # λ is drawn from Beta(α, α), one a batch; 0: off
                  seed:int|None=None):     # Of λ and of who is mixed with whom; drawn from PyTorch's generator where None
         if not alpha >= 0: raise ValueError(f'alpha {alpha!r}: give a number from 0 up')
-        if seed is None: seed = int(torch.randint(2**62, ())) if alpha else 0
+        if seed is None: seed = drawn_seed() if alpha else 0
         self.alpha, self.seed, self.lam = alpha, check_whole('seed', seed, 0), 1.
 
     def begin_batch(self):

@@ -7,16 +7,29 @@ __all__ = ['lsuv_', 'FixupBlock', 'fixup_', 'InitReport', 'init_report']
 
 # %% ../nbs/02b_initializing.ipynb #266df4c1
 import copy, math, warnings
+from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
-from .core import check_whole, draw, seeded
+from .core import check_whole, draw, evaluating, seeded
 from .init import fans
 
 # %% ../nbs/02b_initializing.ipynb #02b0001f
 def _weighted(model):
     return [(name or 'model', l) for name, l in model.named_modules() if isinstance(l, (nn.Linear, _ConvNd))]
 def _inputs(xb): return tuple(xb) if isinstance(xb, (tuple, list)) else (xb,)
+
+@contextmanager
+def _hooked(model, hook_of): # `hook_of(name)` after the forward pass of each layer with weights; a failure leaves the weights as they were
+    saved = copy.deepcopy(model.state_dict())
+    hooks = [l.register_forward_hook(hook_of(name)) for name, l in _weighted(model)]
+    try:
+        with evaluating(model), seeded(0): yield           # no dropout, and no batch counts for batch norm
+    except BaseException:
+        model.load_state_dict(saved)
+        raise
+    finally:
+        for h in hooks: h.remove()
 
 # %% ../nbs/02b_initializing.ipynb #f7dd9a2b
 def _orthogonalise_(weight):
@@ -58,22 +71,11 @@ def lsuv_(model:nn.Module, # Changed in place: weights, and biases, which become
     Source: Mishkin and Matas 2016, All you need is a good init, algorithm 1."""
     max_iter = check_whole('max_iter', max_iter, 1)
     if not tol > 0: raise ValueError(f'tol {tol!r}: give a number above 0')
-    saved, modes = copy.deepcopy(model.state_dict()), [(m, m.training) for m in model.modules()]
-    done, seen = {}, []
     for name, l in _weighted(model):
         if 'weight' not in l._parameters:
             raise ValueError(f'the weight of {name} is computed (weight_norm or the like): apply that after lsuv_')
-    hooks = [l.register_forward_hook(_unit_variance(name, done, seen, tol, max_iter))
-             for name, l in _weighted(model)]
-    try:
-        model.eval()                          # no dropout, and no batch counts for batch norm
-        with torch.no_grad(), seeded(0): model(*_inputs(xb))
-    except BaseException:
-        model.load_state_dict(saved)
-        raise
-    finally:
-        for h in hooks: h.remove()
-        for m, training in modes: m.training = training
+    done, seen = {}, []
+    with _hooked(model, lambda name: _unit_variance(name, done, seen, tol, max_iter)): model(*_inputs(xb))
     if not done: raise ValueError('no Linear and no convolution was run: give a model that has some')
     return done
 
@@ -88,23 +90,20 @@ class FixupBlock(nn.Module):
                  *layers,          # Without biases, of matching sizes; output like the input
                  act=torch.relu):  # Between them
         super().__init__()
-        for l in layers:
-            if not isinstance(l,
-                              (nn.Linear,
-                               _ConvNd)): raise TypeError(f'{l}: give Linear layers or convolutions')
         if len(layers) < 2: raise ValueError(f'{len(layers)} layers in a branch: give two or more')
-        if any(l.bias is not None for l in layers):
-                   raise ValueError('a layer has a bias: the block adds its own, give bias=False')
+        for l in layers:
+            if not isinstance(l, (nn.Linear, _ConvNd)): raise TypeError(f'{l}: give Linear layers or convolutions')
+            if l.bias is not None: raise ValueError('a layer has a bias: the block adds its own, give bias=False')
         self.layers, self.act = nn.ModuleList(layers), act
         self.before, self.after = (nn.Parameter(torch.zeros(len(layers))) for _ in range(2))
         self.scale = nn.Parameter(torch.ones(1))
+
     def forward(self, x):
         h = x
         for i, l in enumerate(self.layers):
             h = l(h + self.before[i])
             if i < len(self.layers) - 1: h = self.act(h + self.after[i])
-        if h.shape != x.shape:
-            raise ValueError(f'branch makes {tuple(h.shape)} of {tuple(x.shape)}: its output must be like its input')
+        if h.shape != x.shape: raise ValueError(f'branch makes {tuple(h.shape)} of {tuple(x.shape)}: its output must be like its input')
         return x + h*self.scale + self.after[-1]
 
 # %% ../nbs/02b_initializing.ipynb #02b00027
@@ -137,6 +136,8 @@ def _theory(layer, rms_in): # factors of the root mean square, forward and backw
     return math.sqrt(fan_in*w2 + b2/max(rms_in, 1e-30)**2), math.sqrt(fan_out*w2)
 
 # %% ../nbs/02b_initializing.ipynb #02b0002a
+def _leaf(t): return t.detach().clone().requires_grad_(t.is_floating_point()) if isinstance(t, Tensor) else t
+
 def _watch(name, layer, rows, entered):
     def before(layer, inputs):
         if not inputs: raise ValueError(f'{name} is called by keyword: call it by position')
@@ -156,6 +157,11 @@ def _watch(name, layer, rows, entered):
         if out.requires_grad: out.register_hook(lambda g: row.update(grad=_rms(g)))
     layer.register_forward_pre_hook(before)
     layer.register_forward_hook(after)
+
+def _add_factors(row):
+    if 'grad' not in row: raise ValueError(f"no gradient reaches {row['layer']}: give a model whose output depends on it")
+    row['forward'] = row['rms']/max(row['rms_in'], 1e-30)
+    row['backward'] = row['grad_in']/max(row['grad'], 1e-30)
 
 # %% ../nbs/02b_initializing.ipynb #02b0002c
 class InitReport(list):
@@ -182,8 +188,6 @@ class InitReport(list):
         return axs
 
 # %% ../nbs/02b_initializing.ipynb #02b0002d
-def _leaf(t): return t.detach().clone().requires_grad_(t.is_floating_point()) if isinstance(t, Tensor) else t
-
 def init_report(model:nn.Module, # Any; a copy of it is run
                 xb,              # A batch, or a tuple of inputs
                 seed:int=0,      # Of the gradient that goes back, and of dropout
@@ -200,13 +204,8 @@ def init_report(model:nn.Module, # Any; a copy of it is run
     for name, layer in _weighted(model): _watch(name, layer, rows, entered)
     with seeded(seed), torch.enable_grad():
         pred = model(*(_leaf(t) for t in _inputs(xb)))
-        if not isinstance(pred, Tensor):
-            raise ValueError(f'the model returns a {type(pred).__name__}: wrap it to return a tensor')
+        if not isinstance(pred, Tensor): raise ValueError(f'the model returns a {type(pred).__name__}: wrap it to return a tensor')
         if not rows: raise ValueError('no Linear and no convolution was run: give a model that has some')
         if pred.requires_grad: pred.backward(torch.randn_like(pred))
-    for row in rows:
-        if 'grad' not in row:
-            raise ValueError(f"no gradient reaches {row['layer']}: give a model whose output depends on it")
-        row['forward'] = row['rms']/max(row['rms_in'], 1e-30)
-        row['backward'] = row['grad_in']/max(row['grad'], 1e-30)
+    for row in rows: _add_factors(row)
     return rows
