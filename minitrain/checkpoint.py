@@ -9,6 +9,7 @@ __all__ = ['Checkpoint']
 import copy, re, warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
@@ -128,7 +129,7 @@ def _differences(run, state) -> list: # Sentences
             said.append(f'{part} has {now[0]} batches of {now[1]} items, and had {was[0]} of {was[1]}')
     return said
 
-def _restore(run, state):
+def _restore(run, state) -> list: # What callbacks raised
     "Let the fit of `run` be where it was."
     model = uncompiled(run.model)
     load_whole(model, state['model'])
@@ -138,12 +139,16 @@ def _restore(run, state):
     for p, values in getattr(run.opt, 'state', {}).items():
         for k, v in values.items() if is_sharded(p) else ():
             if isinstance(v, Tensor) and v.shape == p.shape: values[k] = sharded_as(v, p)
+    refused = []
     for cb in run.cbs:
         saved = state['callbacks'].get(name_of(cb))
-        if saved and saved['state'] is not None and _can_save(cb) and run.hears(cb): cb.load_state_dict(saved['state'])
+        if saved and saved['state'] is not None and _can_save(cb) and run.hears(cb):
+            try: cb.load_state_dict(saved['state'])
+            except Exception as e: refused.append(e)      # the others are put back all the same
     for p, g in zip(all_params(run.opt), state['grads']): p.grad = None if g is None else sharded_as(g.clone(), p)
     for k, v in state['counts'].items(): setattr(run, k, v)
     if run.data.valid_dl is not None: set_loader(run.data.valid_dl, state['loaders'][1])
+    return refused
 
 # %% ../nbs/13_checkpoint.ipynb #13c00013
 def _marks(cb) -> dict: # of the attributes, what changes when they do
@@ -217,16 +222,17 @@ class Checkpoint(Callback):
             run.place((min(epoch, run.epochs), batch), told=True, then=self._there if batch else None)
             self._put(state, state['loaders'][0], state['generators'])
         except Exception as e:
-            self._put(before, before['loaders'][0], before['generators'])
+            with suppress(Exception): self._put(before, before['loaders'][0], before['generators'])    # all but who refuses that too
             raise CheckpointError(f'{file} can not be put back, and nothing of it was: {e!r}') from e
         self._from = state if batch else None
         if not run.silent: self.log(f'{file}: the fit is finished' if epoch >= run.epochs else f'goes on in epoch {epoch + 1} of {run.epochs}, after batch {batch} ({file})')
 
     def _put(self, state, loader, generators):
-        _restore(self.run, state)
+        refused = _restore(self.run, state)
         if self.run.together: self.run.together.leave_to_first()
         set_loader(self.data.train_dl, loader)
         _set_generators(generators)
+        if refused: raise refused[0]
 
     def begin_epoch(self):
         if self._from:                     # the loader takes the order that it had

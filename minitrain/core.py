@@ -64,8 +64,7 @@ def mse(output:Tensor, # Predictions, (n,) or (n,1)
     Raises: ValueError of shapes that differ."""
     if output.dim() == targ.dim() + 1 and output.shape[-1] == 1: output = output.squeeze(-1)
     if output.shape != targ.shape:
-        raise ValueError(f'mse of shapes {tuple(output.shape)} and {tuple(targ.shape)}: '
-                         'give predictions of the shape of their targets')
+        raise ValueError(f'mse of shapes {tuple(output.shape)} and {tuple(targ.shape)}: give predictions of the shape of their targets')
     return (output - targ).pow(2).mean()
 
 # %% ../nbs/00_core.ipynb #1a87d38c
@@ -238,8 +237,7 @@ def environment(device=None,      # For instance `'cuda'`
         cpu = names[0] if names else cpu
     gpu = f', {torch.cuda.get_device_name(device)}' if device and torch.device(device).type == 'cuda' else ''
     return dict(date=time.strftime('%Y-%m-%d'), hardware=f'{cpu}, {threads or torch.get_num_threads()} thread(s){gpu}',
-                versions=dict(minitrain=__version__, python=platform.python_version(),
-                              torch=torch.__version__, numpy=np.__version__))
+                versions=dict(minitrain=__version__, python=platform.python_version(), torch=torch.__version__, numpy=np.__version__))
 
 def mean_sd(values:list) -> tuple: # Numbers → mean, standard deviation (0 for a single one)
     "Mean and sample standard deviation; both nan where a number is none."

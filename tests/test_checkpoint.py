@@ -9,7 +9,7 @@ import pytest, torch, torch.nn.functional as F
 from torch import nn
 from torch.utils.data import BatchSampler, RandomSampler, TensorDataset
 from torch.utils.data import DataLoader as TorchLoader
-from minitrain.all import (EMA, SGD, SWA, AvgStatsCallback, BatchTransformXCallback, Callback, Checkpoint, CSVLogger, DataBunch, EarlyStopping, EpochMetric,
+from minitrain.all import (EMA, SGD, SWA, AvgStatsCallback, BatchTransformXCallback, Callback, Checkpoint, CheckpointError, CSVLogger, DataBunch, EarlyStopping, EpochMetric,
                            GradientAccumulation, GradientClipping, Interrupt, JSONLogger, Learner, MixedPrecision, Mixup, ParamScheduler, Recorder, Runner,
                            accuracy, sched_cos, seeded)
 from minitrain.minibatch import DataLoader, get_dls
@@ -277,3 +277,30 @@ def test_a_log_has_each_line_once(kind, tmp_path):
     (tmp_path/'log').unlink()
     killed_and_on('b', lambda: run_of(make, tmp_path/'another', 3, every=100))
     assert seen() == lines((range(1, 18), (0, 1)), (range(1, 22), (0, 1, 2)), (range(13, 22), (1, 2)))         # nobody's lines were cut off
+
+class Stubborn(Callback):
+    "Is saved, and may refuse to be put back"
+    def __init__(self, refuses): self.refuses = refuses
+    def after_fit(self): pass
+    def state_dict(self): return dict(n=1)
+    def load_state_dict(self, state):
+        if self.refuses: raise RuntimeError('no')
+
+def test_what_it_says_and_what_a_failed_resume_leaves(tmp_path):
+    said = []
+    def shuffled(): # both loaders shuffle, each in an order of its own
+        learn = small()
+        learn.data = DataBunch(*(DataLoader(learn.data.train_ds, 4, shuffle=True, seed=seed) for seed in (1, 2)))
+        return learn
+    def fit(learn, kill, refuses=False):
+        with warnings.catch_warnings(action='ignore'):
+            Runner([Stubborn(refuses), Checkpoint(tmp_path, 1, resume=True, log=said.append), Kill(kill)]).fit(3, learn)
+    def orders(learn): return [[yb.tolist() for _, yb in dl] for dl in (learn.data.train_dl, learn.data.valid_dl)]
+    n = len(shuffled().data.train_dl)
+    with pytest.raises(SystemExit): fit(shuffled(), n + 2)
+    learn, clean = shuffled(), shuffled()
+    weights = [p.clone() for p in learn.model.parameters()]
+    with pytest.raises(CheckpointError, match='can not be put back, and nothing of it was'): fit(learn, 99, refuses=True)
+    assert all(map(torch.equal, learn.model.parameters(), weights)) and orders(learn) == orders(clean) and not said
+    fit(shuffled(), 99)
+    assert len(said) == 1 and said[0].startswith('goes on in epoch 2 of 3, after batch 2 (')

@@ -147,6 +147,13 @@ def test_damaged_cache(pickled, tmp_path, damage, monkeypatch):
     if damage == 'folder': assert 'could not be kept' in said[0]
     else: assert 'is damaged: it is made anew' in said[0] and hashlib.sha256(cache.read_bytes()).hexdigest() == data._CACHE_SHA256
 
+def test_an_error_without_a_system_message_is_quoted(pickled, tmp_path, monkeypatch):
+    (tmp_path/'mnist.pkl.gz').write_bytes(pickled)
+    monkeypatch.setattr(data, '_decode', lambda verified: rows)
+    def fails(file): raise OSError('the disk is on fire')
+    monkeypatch.setattr(data, 'replacing', fails)
+    with pytest.warns(UserWarning, match='could not be kept in .*the disk is on fire'): data.get_data(tmp_path, mirrors=[])
+
 def python(code, *args, **kwargs):
     return subprocess.Popen([sys.executable, '-c', textwrap.dedent(code), *map(str, args)], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)

@@ -247,12 +247,9 @@ def claims_arguments(p:argparse.ArgumentParser) -> argparse.ArgumentParser: # Th
     p.add_argument('--only', default='', metavar='ID', help='only ids that begin so, for instance 02a')
     p.add_argument('--check', action='store_true', help='run the claims of this checkout on fresh draws')
     p.add_argument('--slow', action='store_true', help='with --check: those that take minutes too')
-    p.add_argument('--record', action='store_true',
-                   help='measure the claims of this checkout anew; goes on where it was stopped')
-    p.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='N',
-                   help='notebooks at a time (default: one a core)')
-    p.add_argument('--root', type=Path, default=_ROOT, metavar='DIR',
-                   help='the checkout (default: where the package lies)')
+    p.add_argument('--record', action='store_true', help='measure the claims of this checkout anew; goes on where it was stopped')
+    p.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='notebooks at a time (default: one a core)')
+    p.add_argument('--root', type=Path, default=_ROOT, metavar='DIR', help='the checkout (default: where the package lies)')
     p.set_defaults(run=partial(_claims, p))
     return p
 
