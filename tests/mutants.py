@@ -61,12 +61,15 @@ def drawn(n, seed, only=''): # of each mutant: what is known of it, its source, 
     rng = random.Random(seed)
     paths = [p for p in sorted((root/'minitrain').rglob('*.py')) if p.name not in (*NOT_CODE, *PEERS) and p.stem.startswith(only)]
     places = [(path, ways) for path in paths for _, ways in sorted(sites(path).items())]
-    known = operators()
-    for path, ways in rng.sample(places, min(n, len(places))):
+    known, found = operators(), 0
+    for path, ways in rng.sample(places, len(places)):
         from cosmic_ray.mutating import mutate_code
+        if found == n: return
         operator, which = rng.choice(ways)
         source = path.read_text(encoding='utf-8')
-        mutant = mutate_code(source, known[operator], which)
+        try: mutant = mutate_code(source, known[operator], which)
+        except AttributeError: continue             # `except module.Error`, which its operator takes for a plain name: the next is drawn
+        found += 1
         before, after = changed(source, mutant)
         yield dict(module=str(path.relative_to(root)), operator=operator, before=before, after=after), mutant, len(places)
 

@@ -24,7 +24,7 @@ from ..sgd import SGD
 # highest rate, and the share of the fit that the rate climbs (in a line, from a tenth; then down to 0)
 RECIPES = {.97: dict(hidden=(160,), bs=256, epochs=1, lr=.6, warm=.25, momentum=.9, smoothing=.05, pool=2),
            .98: dict(hidden=(256,), bs=256, epochs=3, lr=.6, warm=.1, momentum=.9, smoothing=.05, pool=2),
-           .99: dict(layers=((20, 5, 2), (40, 3, 2), (40, 3, 1)), bs=64, epochs=1, lr=.3, warm=.2, momentum=.9,
+           .99: dict(layers=((32, 5, 2), (32, 3, 2), (32, 3, 1)), bs=96, epochs=1, lr=.4, warm=.2, momentum=.9,
                      smoothing=.1, weight_decay=1e-3, shift=1, crop=2),
            .995: dict(layers=((32, 5, 2), (64, 3, 2), (64, 3, 1)), bs=128, epochs=10, lr=.3, warm=.1, momentum=.9,
                       smoothing=.1, weight_decay=1e-3, shift=1, crop=2, bf16=True, views=True)}

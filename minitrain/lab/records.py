@@ -117,10 +117,11 @@ def records_table(record:dict|None) -> str: # As `records_summary` takes → Mar
     "A row for each aim."
     if record is None: return 'Not yet run: `minitrain records`.'
     rows = ['| aim | epochs by hand (5 to 95 % of the runs) | seconds | cold start | test accuracy, mean ± sd | n | p | hidden layers | epochs, bs |', '|---'*9 + '|']
-    for aim, f in records_summary(record).items():
-        r = record['recipes'][aim]
-        rows.append(f'| {100*float(aim):g} %{_said(f)} | {f["over"]:.2f} ({f["low"]:.2f}–{f["high"]:.2f}) | {f["seconds"]:.2f} | {_cold(f)} '
-                    f'| {f["mean"]:.4f} ± {f["sd"]:.4f} | {f["n"]} | {f["p"]:.0e} | {_net(r)} | {r["epochs"]}, {r["bs"]} |')
+    for part in (record, *record.get('earlier', ())):                 # earlier recipes stand below
+        for aim, f in records_summary(part).items():
+            r = part['recipes'][aim]
+            rows.append(f'| {100*float(aim):g} %{", an earlier recipe"*(part is not record)}{_said(f)} | {f["over"]:.2f} ({f["low"]:.2f}–{f["high"]:.2f}) '
+                        f'| {f["seconds"]:.2f} | {_cold(f)} | {f["mean"]:.{4 + (f["n"] >= 100)}f} ± {f["sd"]:.4f} | {f["n"]} | {f["p"]:.0e} | {_net(r)} | {r["epochs"]}, {r["bs"]} |')
     env = record['environment']
     return '\n'.join(rows) + (f'\n\n{record["threads"]} threads, {env["date"]}, {env["hardware"].rsplit(",", 1)[0]}, ' +
                               ', '.join(f'{k} {v}' for k, v in env['versions'].items()) + '. GPU: not yet run.')
@@ -144,6 +145,10 @@ def records_arguments(p:argparse.ArgumentParser) -> argparse.ArgumentParser: # T
     p.set_defaults(run=partial(_records, p))
     return p
 
+def _retired(old, recipes) -> list: # a part like a record for each aim whose recipe is another now
+    gone = [aim for aim in old['runs'] if old['recipes'][aim] != recipes.get(aim)]
+    return [{k: {aim: old[k][aim]} if aim in old[k] else {} for k in ('recipes', 'runs', 'cold')} for aim in gone]
+
 def _records(parser, args) -> int:
     from minitrain.core import environment, replacing
     from minitrain.lab.races import RECIPES
@@ -157,10 +162,11 @@ def _records(parser, args) -> int:
     if unknown := set(wanted) - set(recipes): parser.error(f'--only {", ".join(sorted(unknown))}: the aims are {", ".join(recipes)}')
     record = json.loads(json.dumps(dict(environment=environment(), threads=args.threads, device=args.device or 'cpu', recipes=recipes, cold={}, runs={})))
     path = args.out/'records.json'
-    same = lambda r: (r['recipes'], r['threads'], r['device'], r['environment']['versions'], r['environment']['hardware'])
+    same = lambda r: (r['threads'], r['device'], r['environment']['versions'], r['environment']['hardware'])
     if old := read_records(path):
-        if same(old) != same(record): parser.error(f'{path} holds runs of other recipes, versions or another machine: delete it, or give another --out')
-        record |= {k: old[k] for k in ('runs', 'cold')}
+        if same(old) != same(record): parser.error(f'{path} holds runs of other threads, versions or another machine: delete it, or give another --out')
+        record |= {k: old[k] for k in ('runs', 'cold')} | dict(earlier=[*old.get('earlier', ()), *_retired(old, record['recipes'])])
+        for aim in [a for a in record['runs'] if old['recipes'][a] != record['recipes'].get(a)]: record['runs'].pop(aim), record['cold'].pop(aim, None)
         print(f'{path}: there are ' + ', '.join(f'{len(r)} of {aim}' for aim, r in old['runs'].items()), file=sys.stderr)
     path.parent.mkdir(parents=True, exist_ok=True)
     def keep(runs):
