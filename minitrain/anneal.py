@@ -212,8 +212,7 @@ class Recorder(Callback, Curves):
         loss = next((cb.valid_stats.named['valid_loss'] for cb in self.run.of_kind(AvgStatsCallback)), None)
         if loss is not None and (not self.valid_losses or n > self.valid_losses[-1][0]): self.valid_losses.append((n, loss))
 
-    def plot_lr(self, **kwargs): return draw_lrs(self, **kwargs)
-    def plot_loss(self, smooth:float=.95, **kwargs): return draw_losses(self, smooth, **kwargs)
+    plot_lr, plot_loss = draw_lrs, draw_losses
 
 # %% ../nbs/05_anneal.ipynb #05b00034
 def check_schedules(pname:str, scheds, groups:list): # As for `ParamScheduler`; the optimiser's groups
