@@ -304,3 +304,26 @@ def test_what_it_says_and_what_a_failed_resume_leaves(tmp_path):
     assert all(map(torch.equal, learn.model.parameters(), weights)) and orders(learn) == orders(clean) and not said
     fit(shuffled(), 99)
     assert len(said) == 1 and said[0].startswith('goes on in epoch 2 of 3, after batch 2 (')
+
+@pytest.mark.parametrize('background, workers, later', ((True, 0, True), (False, 0, False), (True, 1, False)))
+def test_who_writes(tmp_path, monkeypatch, background, workers, later):
+    "A thread, but for the first file; not where worker processes fetch, which must not be forked beside it"
+    from minitrain.checkpoint import _Folder
+    seen, write = [], _Folder.write
+    def watched(self, fit, n, parts, best, later, first):
+        seen.append((later, first))
+        return write(self, fit, n, parts, best, later, first)
+    monkeypatch.setattr(_Folder, 'write', watched)
+    learn = small()
+    if workers: learn.data = DataBunch(DataLoader(learn.data.train_ds, 4, num_workers=workers), None)
+    Runner(Checkpoint(tmp_path, background=background)).fit(2, learn)
+    assert seen[0] == (False, True) and {o for o in seen[1:]} == {(later, False)}
+
+def test_what_has_a_length_is_watched(tmp_path):
+    class Box:
+        def __init__(self): self.held = []
+        def __len__(self): return len(self.held)
+    class Fills(Callback):
+        def __init__(self): self.box = Box()
+        def after_batch(self): self.box.held.append(1)
+    with pytest.warns(UserWarning, match="'fills' changes box"): Runner([Fills(), Checkpoint(tmp_path)]).fit(1, small())
