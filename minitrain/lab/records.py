@@ -121,7 +121,7 @@ def records_table(record:dict|None) -> str: # As `records_summary` takes → Mar
         for aim, f in records_summary(part).items():
             r = part['recipes'][aim]
             rows.append(f'| {100*float(aim):g} %{", an earlier recipe"*(part is not record)}{_said(f)} | {f["over"]:.2f} ({f["low"]:.2f}–{f["high"]:.2f}) '
-                        f'| {f["seconds"]:.2f} | {_cold(f)} | {f["mean"]:.{4 + (f["n"] >= 100)}f} ± {f["sd"]:.4f} | {f["n"]} | {f["p"]:.0e} | {_net(r)} | {r["epochs"]}, {r["bs"]} |')
+                        f'| {f["seconds"]:.2f} | {_cold(f)} | {f["mean"]:.5f} ± {f["sd"]:.5f} | {f["n"]} | {f["p"]:.0e} | {_net(r)} | {r["epochs"]}, {r["bs"]} |')
     env = record['environment']
     return '\n'.join(rows) + (f'\n\n{record["threads"]} threads, {env["date"]}, {env["hardware"].rsplit(",", 1)[0]}, ' +
                               ', '.join(f'{k} {v}' for k, v in env['versions'].items()) + '. GPU: not yet run.')
