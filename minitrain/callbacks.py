@@ -178,9 +178,9 @@ def noted_by(run) -> dict: # {callback: {name: number}}
     found = {cb.name: getattr(cb, '__dict__', {}).get('noted') for cb in run.of_kind(Callback)}
     return {name: noted for name, noted in found.items() if isinstance(noted, dict) and noted}
 
-def counted_as(run) -> str: # None: in no run yet
+def counted_as(run) -> str:
     "What callbacks say of the metrics of training, as `Mixup` does; empty where there is nothing to say."
-    notes = [note for cb in getattr(run, 'cbs', ()) if (note := getattr(cb, 'counted_as', ''))]
+    notes = [note for cb in run.cbs if (note := getattr(cb, 'counted_as', ''))]
     return f' ({"; ".join(notes)})' if notes else ''
 
 # %% ../nbs/04_callbacks.ipynb #04b00022
