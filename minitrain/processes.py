@@ -6,7 +6,7 @@
 __all__ = ['share_of', 'take_share', 'meet', 'shared', 'launch', 'sum_over_all']
 
 # %% ../nbs/13b_processes.ipynb #13d00004
-import atexit, os
+import atexit, os, socket
 from collections.abc import Callable
 from datetime import timedelta
 import torch
@@ -82,8 +82,13 @@ def launch(f:Callable, *args,  # For `f`
 
     Raises: RuntimeError where CUDA is in use, which can't be forked; what a process raised, with its number."""
     if torch.cuda.is_initialized(): raise RuntimeError("CUDA is in use in this process, which can't be forked then: write a script, and start it by torchrun")
-    store = dist.TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)      # a free port, held until all have ended
-    torch.multiprocessing.start_processes(_in_child, (f, args, n, store.port, timeout), n, start_method='fork')
+    door = socket.create_server(('127.0.0.1', 0))            # a free port
+    port = door.getsockname()[1]
+    context = torch.multiprocessing.start_processes(_in_child, (f, args, n, port, timeout), n, join=False, start_method='fork')
+    # The store has a thread, and a process that is forked while that thread holds a lock may wait for it for ever: so it starts when all are there
+    store = dist.TCPStore('127.0.0.1', port, is_master=True, wait_for_workers=False, master_listen_fd=door.detach())
+    while not context.join(): pass
+    del store                                                # which listens until all have ended
 
 # %% ../nbs/13b_processes.ipynb #13d00007
 _CHUNK = 2**24                            # numbers that are exchanged at once
