@@ -51,7 +51,9 @@ def meet(timeout:float=300) -> tuple: # Seconds of waiting for another process, 
             if local >= torch.cuda.device_count():
                 raise ValueError(f'process {rank} is number {local} on a machine with {torch.cuda.device_count()} GPUs: start fewer, --nproc-per-node')
             torch.cuda.set_device(local)
-        try: dist.init_process_group(timeout=timedelta(seconds=timeout))
+        try:
+            dist.init_process_group(timeout=timedelta(seconds=timeout))
+            dist.all_reduce(torch.zeros(1))       # all are connected: else one with nothing to do leaves while others still knock
         except (RuntimeError, ValueError) as e:
             raise RuntimeError(f'process {rank} of {world} did not meet the others at {where} within {timeout:g} s: {e}') from e
         atexit.register(_leave)               # its threads must have ended when the process does, or it aborts, now and then
