@@ -57,7 +57,7 @@ site-test: site           ## every page in a headless Chromium: MINITRAIN_CHROMI
 	@.venv-site/bin/python -m pytest -q docs/test_site.py
 
 lowest: .venv-lowest/installed ## the library's own tests with the oldest versions that it allows
-	@.venv-lowest/bin/python -m pytest -q tests/test_lesson_code.py tests/test_properties.py tests/test_loader.py
+	@.venv-lowest/bin/python -m pytest -q $(addprefix tests/test_,$(addsuffix .py,lesson_code properties loader checkpoint crash distributed gpu interface))
 
 clean:
 	rm -rf .venv .venv-bench .venv-lowest .venv-site _docs build dist *.egg-info minitrain-results

@@ -42,7 +42,8 @@ class _ToFile(EpochLogger): # where a fit goes on, what was written after the ch
         self._file.seek(0)
         text, at = self._file.read(), state_dict['at']
         kept, later = text[:at].splitlines(), text[at:].splitlines()
-        if later and not self._another_began(kept, later): self._file.truncate(at)
+        ours = text[:at].endswith(b'\n')      # or the file was written anew: what is there is another's
+        if ours and later and not self._another_began(kept, later): self._file.truncate(at)
 
 def _to_json(value):
     "A float that JSON can't write as the string that `float` and JavaScript's `Number` read."

@@ -6,7 +6,7 @@
 __all__ = ['share_of', 'take_share', 'meet', 'shared', 'launch', 'sum_over_all']
 
 # %% ../nbs/13b_processes.ipynb #13d00004
-import atexit, os, socket
+import atexit, os, socket, time
 from collections.abc import Callable
 from datetime import timedelta
 import torch
@@ -60,7 +60,9 @@ def meet(timeout:float=300) -> tuple: # Seconds of waiting for another process, 
     return dist.get_rank(), dist.get_world_size()
 
 def _leave():
-    if dist.is_initialized(): dist.destroy_process_group()
+    if not dist.is_initialized(): return
+    time.sleep(.05)       # so that the group's thread can forget its last exchange: it wants the lock that the end below holds (PyTorch 2.6 waited for ever)
+    dist.destroy_process_group()
 
 def shared(f:Callable): # Each process must ask
     "What `f()` is in the first process; the others don't call it."
@@ -88,7 +90,7 @@ def launch(f:Callable, *args,  # For `f`
     port = door.getsockname()[1]
     context = torch.multiprocessing.start_processes(_in_child, (f, args, n, port, timeout), n, join=False, start_method='fork')
     # The store has a thread, and a process that is forked while that thread holds a lock may wait for it for ever: so it starts when all are there
-    store = dist.TCPStore('127.0.0.1', port, is_master=True, wait_for_workers=False, master_listen_fd=door.detach())
+    store = dist.TCPStore('127.0.0.1', port, is_master=True, wait_for_workers=False, master_listen_fd=door.detach(), use_libuv=False)
     while not context.join(): pass
     del store                                                # which listens until all have ended
 

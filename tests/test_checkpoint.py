@@ -238,9 +238,13 @@ def test_checkpoints_of_each_release_go_on(version, tmp_path):
     learn, cbs = first_release()
     run = Runner([*cbs, Checkpoint(tmp_path/'run', 1, resume=True, log=quiet)]); run.fit(3, learn)
     want = json.loads((kept/version/'end.json').read_text())
-    assert torch.allclose(torch.tensor(run.recorder.losses), torch.tensor(want['losses']), rtol=1e-3, atol=1e-4) and len(run.recorder.losses) == 21
-    assert run.recorder.losses[:11] == want['losses'][:11]                # these were saved
+    assert len(run.recorder.losses) == 21 and run.recorder.losses[:11] == want['losses'][:11]                # these were saved
+    if drawn() != want['drawn']: pytest.skip(f'dropout of PyTorch {torch.__version__} draws otherwise: that it goes on is tested, how it ends is not')
+    assert torch.allclose(torch.tensor(run.recorder.losses), torch.tensor(want['losses']), rtol=1e-3, atol=1e-4)
     assert abs(run.history[-1]['valid_loss'] - want['valid_loss']) < 1e-3
+
+def drawn():
+    with seeded(0): return F.dropout(torch.ones(64)).tolist()
 
 def keep_release(version): # python -c 'from test_checkpoint import *; keep_release("0.1.0")'
     learn, cbs = first_release(); torch.manual_seed(0)
@@ -248,7 +252,7 @@ def keep_release(version): # python -c 'from test_checkpoint import *; keep_rele
     except SystemExit: pass
     learn, cbs = first_release(); torch.manual_seed(0)
     run = Runner(cbs); run.fit(3, learn)
-    (kept/version/'end.json').write_text(json.dumps(dict(losses=run.recorder.losses, valid_loss=run.history[-1]['valid_loss'])))
+    (kept/version/'end.json').write_text(json.dumps(dict(losses=run.recorder.losses, valid_loss=run.history[-1]['valid_loss'], drawn=drawn())))
 
 def test_no_item_is_seen_twice_or_never():
     "As results/resuming.json has it of us and others, in processes of their own; a loop by hand beside it, so that the count is seen to find something"
@@ -277,6 +281,12 @@ def test_a_log_has_each_line_once(kind, tmp_path):
     (tmp_path/'log').unlink()
     killed_and_on('b', lambda: run_of(make, tmp_path/'another', 3, every=100))
     assert seen() == lines((range(1, 18), (0, 1)), (range(1, 22), (0, 1, 2)), (range(13, 22), (1, 2)))         # nobody's lines were cut off
+    (tmp_path/'log').unlink()
+    def rewritten(): # as longer lines: where the file ended is in the middle of one now
+        first, second, *rest = (tmp_path/'log').read_text().splitlines()
+        (tmp_path/'log').write_text('\n'.join([first + '    ', second, *rest] if kind == 'json' else [first, second + '01.5', *rest]) + '\n')
+    killed_and_on('c', rewritten)
+    assert seen() == lines((range(1, 18), (0, 1)), (range(13, 22), (1, 2)))
 
 class Stubborn(Callback):
     "Is saved, and may refuse to be put back"
