@@ -187,6 +187,14 @@ def test_what_ci_installs_has_hashes_and_the_versions_of_constraints():
     wanted = {name(re.split('[>=<]', r)[0]) for k in ('requirements', 'dev_requirements') for r in config['DEFAULT'][k].split()}
     assert wanted - {'torch'} <= {name(k) for k in locked}
 
+def test_the_oldest_versions_that_are_tried_are_those_that_are_allowed():
+    config = configparser.ConfigParser(delimiters=['=']); config.read(root/'settings.ini')
+    allowed = {r for k in ('requirements', 'lab_requirements', 'tensorboard_requirements') for r in config['DEFAULT'][k].split()}
+    lowest = re.findall(r'^[^#\s]\S*', (root/'constraints-lowest.txt').read_text(), re.M)
+    def version(r): return [int(n) for n in re.split('>=|==', r)[1].split('.')]
+    def exactly(r): return re.split('>=|==', r)[0], (version(r) + [0, 0])[:3]
+    assert sorted(map(exactly, allowed)) == sorted(map(exactly, lowest))
+
 def test_tests_run_from_the_sdist(tmp_path, built):
     safe = dict(filter='data') if hasattr(tarfile, 'data_filter') else {}           # Python 3.11.4 brought it
     with tarfile.open(built[1]) as tar: tar.extractall(tmp_path, **safe)
