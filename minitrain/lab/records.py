@@ -111,6 +111,7 @@ def records_summary(record:dict) -> dict: # What `minitrain records` writes → 
 def _passes(f): return f['n'] >= 100 and f['p'] < 1e-4
 def _said(f): return '' if _passes(f) else ' (too few runs)' if f['n'] < 100 else ' (not passed)'
 def _cold(f): return f'{f["cold"]:.1f} s' if f['cold'] == f['cold'] else '–'                # nan: not measured
+def _epochs(r): return f'{r["epochs"]}' if r.get('share', 1) == 1 else f'{r["epochs"]} of {100*r["share"]:g} %'
 def _net(r): return '-'.join(map(str, r['hidden'])) if 'hidden' in r else 'convolutions ' + ', '.join(f'{c} of {k}×{k}/{s}' for c, k, s in r['layers'])
 
 def records_table(record:dict|None) -> str: # As `records_summary` takes → Markdown
@@ -121,7 +122,7 @@ def records_table(record:dict|None) -> str: # As `records_summary` takes → Mar
         for aim, f in records_summary(part).items():
             r = part['recipes'][aim]
             rows.append(f'| {100*float(aim):g} %{", an earlier recipe"*(part is not record)}{_said(f)} | {f["over"]:.2f} ({f["low"]:.2f}–{f["high"]:.2f}) '
-                        f'| {f["seconds"]:.2f} | {_cold(f)} | {f["mean"]:.5f} ± {f["sd"]:.5f} | {f["n"]} | {f["p"]:.0e} | {_net(r)} | {r["epochs"]}, {r["bs"]} |')
+                        f'| {f["seconds"]:.2f} | {_cold(f)} | {f["mean"]:.5f} ± {f["sd"]:.5f} | {f["n"]} | {f["p"]:.0e} | {_net(r)} | {_epochs(r)}, {r["bs"]} |')
     env = record['environment']
     return '\n'.join(rows) + (f'\n\n{record["threads"]} threads, {env["date"]}, {env["hardware"].rsplit(",", 1)[0]}, ' +
                               ', '.join(f'{k} {v}' for k, v in env['versions'].items()) + '. GPU: not yet run.')
