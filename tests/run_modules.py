@@ -79,7 +79,8 @@ def run(path:Path, flags=(), limit:int=1800, only:str='') -> bool:
     try:
         for _ in run_cells(timed()): pass
     except BaseException as e:
-        print(path.name, *([f'cell {now[0]}, with the exported module:\n{now[1]}\n'] if now else ['before its first cell']), file=sys.stderr)
+        where = f'cell {now[0]}, with the exported module:\n{now[1]}\n' if now else 'before its first cell'
+        print(f'{path.name}, {where}', file=sys.stderr)
         traceback.print_exception(e)
         return False
     return True
