@@ -95,7 +95,7 @@ endif
 .venv-lowest/installed: constraints-lowest.txt $(MADE_FROM)
 	@echo 'Installing the oldest versions into .venv-lowest (once)'
 	@$(PYTHON) -m venv .venv-lowest
-	@.venv-lowest/bin/python -m pip install --disable-pip-version-check --quiet -c constraints-lowest.txt -e '.[lab,tensorboard]' pytest
+	@.venv-lowest/bin/python -m pip install --disable-pip-version-check --quiet -c constraints-lowest.txt -e '.[lab,tensorboard]' hypothesis pytest
 	@touch $@
 
 # Apart from .venv: needs no torch.
