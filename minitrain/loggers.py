@@ -125,8 +125,10 @@ class CSVLogger(_ToFile):
         if not there: _put_line(self._file, _csv_row(fields))
 
     @staticmethod
-    def _another_began(kept, later): # do the epochs of the rows fall back?
-        epochs = [int(line.split(b',')[0]) for line in [*kept[1:][-1:], *later] if line[:1].isdigit()]
+    def _another_began(kept, later): # do the epochs of the rows fall back, or is one no epoch?
+        firsts = [line.split(b',')[0] for line in [*kept[1:][-1:], *later]]
+        if not all(map(bytes.isdigit, firsts)): return True
+        epochs = [*map(int, firsts)]
         return sorted({*epochs}) != epochs
 
     def log_epoch(self, averages):

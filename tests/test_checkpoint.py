@@ -287,6 +287,12 @@ def test_a_log_has_each_line_once(kind, tmp_path):
         (tmp_path/'log').write_text('\n'.join([first + '    ', second, *rest] if kind == 'json' else [first, second + '01.5', *rest]) + '\n')
     killed_and_on('c', rewritten)
     assert seen() == lines((range(1, 18), (0, 1)), (range(13, 22), (1, 2)))
+    if kind == 'csv':
+        (tmp_path/'log').unlink()
+        def by_hand():
+            with open(tmp_path/'log', 'a') as file: file.write('1.5,a note\n')
+        killed_and_on('d', by_hand)
+        assert [l.split(',')[0] for l in (tmp_path/'log').read_text().splitlines()] == ['epoch', '0', '1', '1.5', '1', '2']
 
 class Stubborn(Callback):
     "Is saved, and may refuse to be put back"
