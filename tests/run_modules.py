@@ -3,7 +3,7 @@
 A notebook's tests run in the notebook's own namespace, so by themselves they say nothing of the module.
 Each cell has a time limit, which ends an endless loop: so long that no slow processor, and no busy one, meets it.
 
-    python tests/run_modules.py nbs/05_anneal.ipynb [--flags 'slow gpu'] [--limit 1800]
+    python tests/run_modules.py nbs/05a_schedules.ipynb [--flags 'slow gpu'] [--limit 1800]
 """
 import argparse, ast, builtins, json, multiprocessing, os, re, signal, sys, tempfile, traceback
 from pathlib import Path
