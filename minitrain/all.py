@@ -56,11 +56,11 @@ from .minibatch import (DataLoader, Dataset, Flatten, Optimizer, Sampler, accura
                                  get_dls, groups_of, log_softmax, logsumexp, nll, tensors_of, validate)
 from .sgd import SGD, all_params, with_grad
 from .batches import (as_pair, batches_from, call_model, items_in, joined, loader_apart,
-                               loader_length, map_leaves, map_tensors, tell_epoch, tensors_in, to_device)
-from .averages import AvgStats, EpochMetric, Waiting, is_epoch_metric, is_summed, metric_names
+                               loader_length, map_leaves, map_tensors, size_of, tell_epoch, tensors_in, to_device)
+from .averages import AvgStats, EpochMetric, EpochStats, Waiting, is_epoch_metric, is_summed, metric_names
 from .events import EVENTS, STATE
-from .callbacks import (AvgStatsCallback, Callback, DataBunch, EpochStats, Learner, Runner,
-                                 TrainEvalCallback, get_model, size_of)
+from .callbacks import (AvgStatsCallback, Callback, DataBunch, Learner, Runner, TrainEvalCallback,
+                                 get_model)
 from .learner import Both, Pairs, device_of, evaluate, get_preds, predict, synth_learner
 from .groups import KeepNorms, freeze_, layer_groups
 from .anneal import (Curves, ParamScheduler, Recorder, annealer, combine_scheds, cos_1cycle_anneal,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['tensors_in', 'map_leaves', 'map_tensors', 'items_in', 'to_device', 'as_pair', 'call_model', 'batches_from',
-           'loader_length', 'tell_epoch', 'loader_apart', 'joined']
+           'loader_length', 'tell_epoch', 'loader_apart', 'size_of', 'joined']
 
 # %% ../nbs/03c_batches.ipynb #3c000004
 import copy
@@ -103,6 +103,14 @@ def loader_apart(dl, memo:dict): # As for `copy.deepcopy`
     for shared in (getattr(dl, 'dataset', None), dl if isinstance(dl, (list, tuple)) else None):
         memo[id(shared)] = shared
     return copy.deepcopy(dl, memo)
+
+# %% ../nbs/03c_batches.ipynb #04b00021
+def size_of(dl) -> str: # A loader
+    "How many batches, and of how many items, as far as it says."
+    try: n = f'{len(dl):,} batches'
+    except TypeError: n = 'batches'
+    bs = getattr(dl, 'batch_size', None)
+    return f'{n} of {bs}' if isinstance(bs, int) else n
 
 # %% ../nbs/03c_batches.ipynb #3c000014
 def joined(parts:list):

@@ -10,8 +10,8 @@ import io, math, os, sys, time, warnings
 from collections.abc import Callable
 from itertools import product
 from types import SimpleNamespace
-from .averages import AvgStats, Waiting
-from .callbacks import AvgStatsCallback, Callback, counted_as
+from .averages import AvgStats, Waiting, counted_as
+from .callbacks import AvgStatsCallback, Callback
 from .core import MovingAverage, draw
 
 # %% ../nbs/12_progress.ipynb #0897353a
