@@ -17,7 +17,7 @@ GROUPS = {'The lesson': '02a 02b 03 04 05 18',
           'Runs that can be trusted': '12b 13 13a 13b 14 14a',
           'Speed': '07 08a 15j 15 15a 15b 15c 15d 15e 15h 03a',
           'How it is measured': '19 16 15i 00a 01a 01b 01c 15f 15g',
-          'Under the floor': '00 01 01d 03c 03d 03e 03f 03g 05a 99'}
+          'Under the floor': '00 01 01d 01e 03c 03d 03e 03f 03g 05a 99'}
 
 @lru_cache
 def settings() -> dict:

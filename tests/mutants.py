@@ -22,7 +22,7 @@ root = Path(__file__).resolve().parent.parent
 LEFT_OUT = ('test_package.py', 'test_gpu.py', 'test_readme.py')     # what they test is no module's code
 ALWAYS = ('test_interface.py',)                                     # defaults and constants, of every module
 OWN = dict(checkpoint='test_checkpoint.py', files='test_crash.py', averages='test_checkpoint.py', distributed='test_distributed.py',
-           data='test_data.py', claims='test_claims.py', gan='test_checkpoint.py', minibatch='test_loader.py',
+           data='test_data.py', claims='test_claims.py', gan='test_checkpoint.py', loader='test_loader.py', minibatch='test_loader.py',
            loggers='test_checkpoint.py')                            # tried on what survives its notebook, however long they take
 NOT_CODE = ('__init__.py', '_modidx.py', 'all.py')
 PEERS = ('peers.py', 'resuming.py', 'continued.py')                 # other libraries, which the tests do without

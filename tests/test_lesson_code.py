@@ -9,4 +9,4 @@ def test_lesson(name): getattr(lesson_code, name)()
 def test_one_import_is_enough():
     code = 'from minitrain.all import *\nprint(Dataset.__module__, init.__name__, sorted(set(dir()) & {"data", "Events"}))'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ('minitrain.minibatch torch.nn.init []\n', '')
+    assert (done.stdout, done.stderr) == ('minitrain.loader torch.nn.init []\n', '')
