@@ -13,7 +13,7 @@ from ledger_page import ledger_page
 
 root = Path(__file__).resolve().parent.parent
 GROUPS = {'The lesson': '02a 02b 03 04 05 18',
-          'Your own training': '17 17a 05b 05c 04a 04b 06 08 08b 09 09a 10 11 12 12a 17b 17c',
+          'Your own training': '17 17a 02c 05b 05c 04a 04b 06 08 08b 09 09a 10 11 12 12a 17b 17c',
           'Runs that can be trusted': '12b 13 13a 13b 14 14a',
           'Speed': '07 08a 15j 15 15a 15b 15c 15d 15e 15h 03a',
           'How it is measured': '19 16 15i 00a 01a 01b 01c 15f 15g',

@@ -13,7 +13,8 @@
     lr_find      which rate?                                  lr_find
     groups       what learns, at which rate                   layer_groups, freeze_, KeepNorms
     hooks        a look inside                                summary, ActivationStats, NanGuard
-    init, scaling  where weights begin                        init_report, lsuv_, fixup_
+    init, scaling  where weights begin                        lsuv_, kaiming2
+    depth        what an init does to a deep net              init_report, fixup_
     convnet      images, devices, transforms                  ToDevice, BatchTransformXCallback
     control      when to stop, and how far a step goes        EarlyStopping, GradientClipping, GradientAccumulation
     regularize   what keeps a net from learning by heart      EMA, SWA, Mixup, WeightDecay

@@ -51,7 +51,8 @@ from .data import MIRRORS, DataError, data_folder, get_data, normalize, synth_da
 from .compare import Comparison, compare
 from .search import Search, grid, halving, search
 from .init import fans, gain, kaiming2
-from .scaling import FixupBlock, InitReport, fixup_, init_report, lsuv_
+from .scaling import lsuv_
+from .depth import FixupBlock, InitReport, fixup_, init_report
 from .minibatch import (DataLoader, Dataset, Flatten, Optimizer, Sampler, accuracy, collate, fit,
                                  get_dls, groups_of, log_softmax, logsumexp, nll, tensors_of, validate)
 from .sgd import SGD, all_params, with_grad
