@@ -128,7 +128,7 @@ class EpochLoader():
                  **kwargs):            # For PyTorch's loader, when there are workers
         if kwargs.get('persistent_workers'):
             raise TypeError("persistent_workers: an epoch's workers are started with its order and seed, and end with it; leave it out "
-                            '(03 says what starting them costs), or give PyTorch\'s loader')
+                            '(01e says what starting them costs), or give PyTorch\'s loader')
         if kwargs and not num_workers: raise TypeError(f'{", ".join(kwargs)}: only used with num_workers above 0')
         self.ds, self.batches, self.collate_fn, self.at_once = ds, batches, collate_fn, at_once
         self.num_workers, self.kwargs, self.passes = num_workers, kwargs, 0
