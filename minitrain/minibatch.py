@@ -12,8 +12,6 @@ from torch import Tensor
 from torch.nn import Flatten
 from .core import check_whole
 from .loader import DataLoader, Dataset, Sampler, collate
-
-# %% ../nbs/03_minibatch_training.ipynb #b8de1cb4
 _all_ = ['DataLoader', 'Dataset', 'Flatten', 'Sampler', 'collate']
 
 # %% ../nbs/03_minibatch_training.ipynb #f26749b3
