@@ -69,6 +69,7 @@ def _summed(values, device) -> Tensor: # Scalars, tensors or numbers → their s
     tensors = [v if isinstance(v, Tensor) else torch.tensor(v, dtype=dtype, device=device) for v in values]
     return torch.stack(tensors).sum(dtype=dtype)
 
+# %% ../nbs/03e_averages.ipynb #3e000040
 def is_epoch_metric(metric) -> bool:
     "Does `metric` see a whole epoch, as those of torchmetrics, torcheval and `EpochMetric` do, and is no function of a batch?"
     return not isinstance(metric, type) and all(callable(getattr(metric, k, None)) for k in ('update', 'compute', 'reset'))
@@ -79,6 +80,7 @@ def _joined_metric(metric, states): # of those who saw a batch each in turn
     raise TypeError(f'metric {metric_names([metric])[0]!r} sees whole epochs, and can not be joined over processes: give it joined_state(states), '
                     'or take EpochMetric')
 
+# %% ../nbs/03e_averages.ipynb #3e000041
 class AvgStats():
     """Loss and metrics of the items seen.
 

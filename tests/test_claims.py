@@ -83,7 +83,7 @@ def test_the_ledger_holds_what_the_lesson_prints():
 # what is right, the notebook's run with its module shows; what else goes red is not this test's to say
 wrong = [('02a_init_research', 'init', 'math.sqrt(2./', 'math.sqrt(2.02/', "claims.exact(f'gain({name})'"),
          ('02a_init_research', 'init', 'math.sqrt(3.)', 'math.sqrt(2.9)', "claims.exact('kaiming2.a0'"),
-         ('02b_initializing', 'scaling', 'layer.weight /= std', 'layer.weight /= 1.1*std', 'model, counts = lsuv_mlp()'),
+         ('02b_initializing', 'scaling', 'layer.weight /= std', 'layer.weight /= 1.1*std', 'counts = lsuv_(model'),
          ('05a_schedules', 'anneal', '*(end - start)/2', '*(end - start)/2.1', 'test_close([sched_cos(2, 4)(p)'),
          ('03_minibatch_training', 'minibatch', 'return -log_probs[range(targ.shape[0]), targ].mean()',
           'return -1.01*log_probs[range(targ.shape[0]), targ].mean()', 'test_near(nll(log_softmax0(logits), targ)')]
