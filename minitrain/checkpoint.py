@@ -115,6 +115,7 @@ def _run_state(run, start:tuple, origin:dict, finished:bool=False) -> dict: # `o
                    for cb in run.cbs},
         generators=_generators(), origin=origin, loaders=[loader_state(run.data.train_dl), loader_state(run.data.valid_dl)])
 
+# %% ../nbs/13_checkpoint.ipynb #21c0002e
 def _differences(run, state) -> list: # Sentences
     here, there, said = {name_of(cb): cb for cb in run.cbs}, state['callbacks'], []
     for name, saved in there.items():
@@ -129,6 +130,7 @@ def _differences(run, state) -> list: # Sentences
             said.append(f'{part} has {now[0]} batches of {now[1]} items, and had {was[0]} of {was[1]}')
     return said
 
+# %% ../nbs/13_checkpoint.ipynb #21c0002f
 def _restore(run, state) -> list: # What callbacks raised
     "Let the fit of `run` be where it was."
     model = uncompiled(run.model)

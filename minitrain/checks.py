@@ -38,6 +38,7 @@ def _check_kinds(learn):
             raise TypeError(f'data.{name} is a data set, a {type(dl).__name__}, whose items would be taken for batches: '
                             'give a loader of it, DataLoader(ds, bs), or both by get_dls(train_ds, valid_ds, bs)')
 
+# %% ../nbs/03f_checks.ipynb #21c00016
 def _named(learn) -> dict: # {id: (name, parameter)} of what the model and the loss can learn
     res = {}
     for o, prefix in ((learn.model, ''), (learn.loss_func, 'loss_func.')):
@@ -49,6 +50,7 @@ def _check_autocast(device): # what a whole fit inside one does to it is shown b
         raise RuntimeError("the fit is inside an autocast, which keeps the first step's copies of the weights until it ends, so that "
                            'every later step would train by them: use MixedPrecision(), or autocast(…, cache_enabled=False)')
 
+# %% ../nbs/03f_checks.ipynb #21c00017
 def check_learner(learn) -> None: # A `Learner`
     """Look at a learner before its first step.
 

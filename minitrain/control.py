@@ -36,6 +36,7 @@ def _stats_of(run, name:str) -> tuple: # The `AvgStats` that has it, and its pla
         if what in stats.names: return stats, stats.names.index(what)
     raise ValueError(f'{name!r}: the averages are of {", ".join(dict.fromkeys(n for o in found for n in o.names))}')
 
+# %% ../nbs/08_control.ipynb #21c0001f
 class Quantity():
     """A number that a run is judged by, epoch by epoch.
 

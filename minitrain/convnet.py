@@ -114,6 +114,7 @@ def init_cnn_(model:nn.Module) -> nn.Module:
             if m[0].bias is not None: nn.init.zeros_(m[0].bias)
     return model
 
+# %% ../nbs/07_convnet.ipynb #21c0001e
 def get_cnn_model(data:DataBunch,
                   nfs:list,      # Channels of each layer; the first has kernels of 5, the others of 3
                   layer:Callable=conv_layer, # `layer(ni, nf, ks, **kwargs)`

@@ -119,6 +119,7 @@ def data_folder(folder=None) -> Path: # Any path; `MINITRAIN_DATA`, else the use
     folder = Path(folder).expanduser()
     return folder.parent if os.path.isfile(folder) else folder       # a file is named by its folder
 
+# %% ../nbs/01_data.ipynb #21c00007
 def get_data(folder=None,      # Where it is kept, see `data_folder`
              test:bool=False,  # Also the 10,000 test digits, as x_test and y_test?
              mirrors=MIRRORS,  # HTTPS addresses of `mnist.pkl.gz`, tried in order

@@ -55,6 +55,7 @@ class _Late(Callback): # the places of `DistributedCallback` behind the others
 
 _LOST = re.compile('by peer|Broken pipe|remote process exited')       # what gloo and nccl say where a connection is closed
 
+# %% ../nbs/14_distributed.ipynb #21c00037
 class DistributedCallback(Callback):
     """Under `torchrun` the processes share out each batch and train as one would; without it nothing changes.
 

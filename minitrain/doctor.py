@@ -37,6 +37,7 @@ def _of_outputs(pred, loss_func):
     elif (loss_func is F.cross_entropy or isinstance(loss_func, nn.CrossEntropyLoss)) and pred.min() >= 0 and (pred.sum(1) - 1).abs().max() < 1e-3:
         yield 'the net ends in a softmax, and the loss takes one itself: leave out the last layer'
 
+# %% ../nbs/17a_doctor.ipynb #21c00039
 def _of_gradients(grads:dict):
     none, zero = [k for k, g in grads.items() if g is None], [k for k, g in grads.items() if g is not None and not g.any()]
     if none: yield f'no gradient reaches {first_few(none)}: is it used, and not detached?'
@@ -80,6 +81,7 @@ def _on_one_batch(learn, cbs, batch, steps, seed, look, times=1.) -> list: # los
         except FloatingPointError: return [math.nan]      # a guard among the callbacks
     return rec.losses
 
+# %% ../nbs/17a_doctor.ipynb #21c0003a
 def _by_heart(run, enough): # `run(times)`: losses at another rate, until one is below `enough`
     losses = run(1.)
     if losses[-1] < enough: return
@@ -89,6 +91,7 @@ def _by_heart(run, enough): # `run(times)`: losses at another rate, until one is
            ('nor is it at other rates: look at the net and the loss' if best is None else
             f'at {best:g} times the rate {len(ways[best])} steps bring it to {ways[best][-1]:.3g}: change the rate'))
 
+# %% ../nbs/17a_doctor.ipynb #21c0003b
 def doctor(learn:Learner,    # It is not changed
            cbs=None,         # Callbacks that its training needs, one or several; they are copied too
            steps:int=500,    # On one batch, to learn it by heart: fewer where half of the first loss is reached

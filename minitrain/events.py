@@ -109,6 +109,7 @@ def nearest_event(name:str) -> str: # One of `EVENTS`
     found = next((event.format(when) for word, event in _WORDS.items() if word in name), None)
     return found or difflib.get_close_matches(name, EVENTS, 1, 0)[0]
 
+# %% ../nbs/03d_events.ipynb #21c00013
 def _lacks_events(cb) -> bool: # with methods of its own, of which the loop would call none
     own = {k for c in type(cb).__mro__ for k, v in vars(c).items() if callable(v) and not k.startswith('_')}
     return bool(own - {'set_runner'}) and not any(hasattr(cb, e) for e in EVENTS)
@@ -132,6 +133,7 @@ def check_callback(cb):
         raise TypeError(f'{cb!r} is no callback: it has no method named after an event, {", ".join(EVENTS)}' +
                         ('; a function that makes one goes into cb_funcs' if callable(cb) else ''))
 
+# %% ../nbs/03d_events.ipynb #21c00014
 def _why_not(cb, other, their_name) -> str:
     "What `cb.not_with` says of `other`: by its class, its name, or a function of it."
     for k, why in (getattr(cb, 'not_with', None) or {}).items():
@@ -144,6 +146,7 @@ def _check_pairs(name, cb, others): # `others`: {name: callback}
         why = _why_not(cb, other, their_name) or _why_not(other, cb, name)
         if why: raise ValueError(f'{name!r} and {their_name!r} can not work together: {why}')
 
+# %% ../nbs/03d_events.ipynb #21c00015
 def introduce(cb, run):
     "Tell `cb` its runner; a plain object needn't know how to be told."
     if hasattr(cb, 'set_runner'): cb.set_runner(run)

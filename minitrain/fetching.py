@@ -102,6 +102,7 @@ class SeededItems():
         np.random.seed(seed % 2**32)
         torch.default_generator.manual_seed(seed)
 
+# %% ../nbs/01d_fetching.ipynb #21c00012
 def places_in(batches, start:int=0): # Tensors of indices, an iterator that stands at batch `start`
     "Of each batch the (index, batch, place in it) of its items."
     for n, b in enumerate(batches, start): yield [(i, n, place) for place, i in enumerate(b.tolist())]

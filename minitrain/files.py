@@ -40,6 +40,7 @@ def _text(v) -> str: # a nan is no value, and 1.0, as a column with holes has it
 
 def _several(values) -> str: return ', '.join(map(repr, sorted(values)[:4])) + (', …' if len(values) > 4 else '')
 
+# %% ../nbs/13a_files.ipynb #21c00030
 class Table():
     """What the training rows say of each column; called with any rows, it makes a `Dataset` of them.
 
@@ -152,6 +153,7 @@ def _decoded(file, size, mode) -> np.ndarray: # (c,h,w)
         pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
+# %% ../nbs/13a_files.ipynb #21c00031
 def _decode_all(files, size, mode) -> np.ndarray:
     pixels = None
     for i, file in enumerate(files):
@@ -162,6 +164,7 @@ def _decode_all(files, size, mode) -> np.ndarray:
         pixels[i] = one
     return pixels
 
+# %% ../nbs/13a_files.ipynb #21c00032
 def image_folder(root,             # A folder for each class
                  size=None,        # (height, width) to resize to, or one number for both; None: as they are, all of one size
                  mode:str='RGB',   # Of PIL, of one byte a number: 'L' for grey, 'RGBA'
@@ -220,6 +223,7 @@ def pad(items:list) -> tuple: # (sequence, target) each → {'x': (n,longest,…
     x = torch.nn.utils.rnn.pad_sequence([torch.as_tensor(x) for x in xs], batch_first=True)
     return {'x': x, 'mask': torch.arange(x.shape[1]) < lengths[:, None]}, torch.stack([torch.as_tensor(y) for y in ys])
 
+# %% ../nbs/13a_files.ipynb #21c00033
 class Sequences(Dataset):
     """Sequences of any lengths and their targets, padded batch by batch; `lengths` for `LengthSampler`.
 
@@ -231,6 +235,7 @@ class Sequences(Dataset):
         if isinstance(self.x[0], str): raise TypeError('a sequence is a string: give numbers, map(words, texts) for instance')
         self.lengths = [len(o) for o in self.x]
 
+# %% ../nbs/13a_files.ipynb #21c00034
 class LengthSampler():
     """Batches of items of like lengths: shuffled, sorted within pools of many batches, the batches shuffled again.
 

@@ -18,6 +18,7 @@ def cuda_graph(work:Callable) -> Callable: # No arguments, works on tensors that
     with torch.cuda.graph(graph): work()
     return graph.replay
 
+# %% ../nbs/15d_graphs.ipynb #21c00038
 class GraphRunner(Runner):
     """`Runner` whose training step is captured once and replayed; for `SGD`, and callbacks that don't act inside the step.
 

@@ -31,6 +31,7 @@ def _without_tied(model, parts) -> dict:
             if id(p) in tied: seen.add(id(p))
     return res
 
+# %% ../nbs/04b_groups.ipynb #21c0001b
 def layer_groups(model:nn.Module,
                  splitter:Callable=_children, # `splitter(model)` → {name: part}, or a list of parts; a part
                                               # is a module, a parameter, or a list of either

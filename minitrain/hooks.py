@@ -170,6 +170,7 @@ def _items(ts) -> str:
         if rows: return f' (items {", ".join(map(str, rows[:5]))}{" …" if len(rows) > 5 else ""} of {len(t)})'
     return ''
 
+# %% ../nbs/06_hooks.ipynb #21c0001c
 def first_bad(model:nn.Module, # A copy of it is run
               loss_func, xb, yb) -> str: # '' if all is finite
     "Where the first nan or inf of a batch appears: input, parameter, a layer's output, loss, gradient."
@@ -248,6 +249,7 @@ def _count(params) -> tuple: # All, and those that learn
     params = list(params)
     return sum(p.numel() for p in params), sum(p.numel() for p in params if p.requires_grad)
 
+# %% ../nbs/06_hooks.ipynb #21c0001d
 def summary(model,       # Or a `Learner`
             xb=None,     # A batch of inputs, or several; of a learner, those of its first batch where None
            ) -> Summary:

@@ -113,6 +113,7 @@ class _NoStep: # in the optimiser's place
     def __init__(self, opt): self.param_groups, self.state = getattr(opt, 'param_groups', []), {}
     def zero_grad(self): pass
 
+# %% ../nbs/04a_learner.ipynb #21c00018
 def _alone(batch) -> bool: return isinstance(batch, Tensor) or type(batch) in (tuple, list) and len(batch) == 1
 def _pair(batch):
     if _alone(batch): raise ValueError('a batch holds inputs alone, and no targets: for predictions of those, predict(learn, dl)')
@@ -151,6 +152,7 @@ def _loader_for(learn, dl, name): # a copy of it, or of the learner's validation
     if dl is None: raise ValueError(f'there is no validation loader: give {name} a loader, dl')
     return Pairs(_copy_of(dl), _pair)
 
+# %% ../nbs/04a_learner.ipynb #21c00019
 def get_preds(learn,       # A `Learner`, a model, or `EMA` and its like for the averaged one
               dl=None,     # Batches of inputs and targets; the learner's validation loader where None
               cbs=None,    # The callbacks of training, `run.cbs`: copies of those that act on batches act here too
@@ -205,6 +207,7 @@ def _pieces(x, bs, dtype) -> list: # batches of inputs
     pieces = zip(*(v.split(bs) for v in several))
     return [dict(zip(x, o)) for o in pieces] if isinstance(x, Mapping) else list(pieces)
 
+# %% ../nbs/04a_learner.ipynb #21c0001a
 def predict(learn,        # As for `get_preds`
             x,            # Inputs (n,...), a tensor, an array or a data frame; several in a tuple or list, or a dict by name; a data set or a loader
             bs:int=512,   # Items at a time; a loader has its own

@@ -32,6 +32,7 @@ def _put_line(file, line:str):
     file.write(f'{line}\n'.encode())
     file.flush()
 
+# %% ../nbs/12a_loggers.ipynb #21c00024
 class _ToFile(EpochLogger): # where a fit goes on, what was written after the checkpoint comes again: it is cut off
     def state_dict(self) -> dict:
         "Where the file ends."
@@ -54,6 +55,7 @@ def _to_json(value):
 def _group_names(opt) -> list: # As `Recorder` names them
     return [g.get('name', f'group {i}') for i, g in enumerate(opt.param_groups)]
 
+# %% ../nbs/12a_loggers.ipynb #21c00025
 class JSONLogger(_ToFile):
     "Appends JSON lines to the file `path`: the fit's start and end, each epoch, every `every`-th step."
     def __init__(self, path,
@@ -107,6 +109,7 @@ def _csv_header(path:Path) -> list: # Empty where there is no file, or nothing i
     if not path.exists(): return []
     with open(path, newline='', encoding='utf-8') as file: return next(csv.reader(file), [])
 
+# %% ../nbs/12a_loggers.ipynb #21c00026
 class CSVLogger(_ToFile):
     """Appends a row an epoch to the file `path`: epoch, `n_iter`, training and validation averages, seconds.
 
@@ -159,6 +162,7 @@ class _Curves(EpochLogger): # under the same names wherever they are drawn
     @staticmethod
     def _of_epoch(averages) -> dict: return {name.replace('_', '/', 1): v for name, v in averages.items() if v is not None}
 
+# %% ../nbs/12a_loggers.ipynb #21c00027
 class TensorBoardLogger(_Curves):
     "Writes loss, rates, averages, and histograms if asked, to TensorBoard's files in `log_dir`; a second fit goes on behind the first."
     def __init__(self, log_dir,

@@ -59,6 +59,7 @@ def meet(timeout:float=300) -> tuple: # Seconds of waiting for another process, 
         atexit.register(_leave)               # its threads must have ended when the process does, or it aborts, now and then
     return dist.get_rank(), dist.get_world_size()
 
+# %% ../nbs/13b_processes.ipynb #21c00035
 def _leave():
     if not dist.is_initialized(): return
     time.sleep(.05)       # so that the group's thread can forget its last exchange: it wants the lock that the end below holds (PyTorch 2.6 waited for ever)
@@ -79,6 +80,7 @@ def _in_child(i, f, args, world, port, timeout):
     f(*args)
     _leave()
 
+# %% ../nbs/13b_processes.ipynb #21c00036
 def launch(f:Callable, *args,  # For `f`
            n:int=2,            # Processes
            timeout:float=60):  # Seconds of waiting for one another

@@ -64,6 +64,7 @@ def activation_penalty(h:Tensor,      # Activations, with time along `dim`
                          'set beta to 0')
     return penalty + beta*h.diff(dim=dim).pow(2).mean()
 
+# %% ../nbs/09_regularize.ipynb #21c00022
 class ActivationRegularization(Callback):
     """AR and TAR: adds to the training loss what `layer`'s activations cost. Averages are of the loss without.
 
@@ -143,6 +144,7 @@ class _Any(nn.Module):
 def _norms(model) -> dict: # {name: module}
     return {k: m for k, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
 
+# %% ../nbs/09_regularize.ipynb #21c00023
 class _Average(Callback):
     _order, only_looks, _multi = 40, True, None       # once the step is done
     _orders = {'after_epoch': -1}         # before the averages are printed

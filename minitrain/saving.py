@@ -45,6 +45,7 @@ class _Packer():
         raise TypeError(f'{where or "this"} is a {type(o).__name__}, which can not be saved: give numbers, strings, tensors, arrays, '
                         'and lists, tuples and dicts of them')
 
+# %% ../nbs/12b_saving.ipynb #21c00028
 def pack(o) -> tuple: # Tensors by name, each a copy on the CPU; and what `json.dumps` takes
     """Anything made of numbers, strings, tensors and arrays, in lists, tuples and dicts, for a file.
 
@@ -53,6 +54,7 @@ def pack(o) -> tuple: # Tensors by name, each a copy on the CPU; and what `json.
     tree = packer.tree(o)
     return packer.tensors, tree
 
+# %% ../nbs/12b_saving.ipynb #21c00029
 def _device(name, moved) -> torch.device: # where it lay, if that is here
     device = torch.device(moved.get(name, name))
     there = dict(cuda=torch.cuda.is_available, mps=torch.backends.mps.is_available).get(device.type, lambda: True)()
@@ -111,6 +113,7 @@ def write_file(path, o,            # As for `pack`
     parts = file_bytes(*pack(o), kind, device)
     with replacing(path) as file: file.writelines(parts)
 
+# %% ../nbs/12b_saving.ipynb #21c0002a
 def _checked_header(path) -> dict: # What the file says of itself, if nothing was changed since
     size = path.stat().st_size
     with open(path, 'rb') as file:
@@ -132,6 +135,7 @@ def _tensors(path) -> dict: # each a copy of its own: where it lay in the file i
     except (SafetensorError, RuntimeError, ValueError, TypeError, AttributeError) as e:
         raise CheckpointError(f'{path} can not be read: {e}') from e
 
+# %% ../nbs/12b_saving.ipynb #21c0002b
 def read_file(path, kind:str,      # As for `write_file`
               device=None):        # Where the model is now: what lay with it goes with it
     """What was saved. Nothing in the file is run, and nothing of it is believed before its checksum is.
@@ -164,6 +168,7 @@ def _weights_in(path) -> dict:
     if about.get('kind') == 'weights': return read_file(path, 'weights')
     return read_file(path, 'checkpoint')['model']
 
+# %% ../nbs/12b_saving.ipynb #21c0002c
 def misfit(model_state:dict, saved:dict) -> str: # Two `state_dict`s
     "What of `saved` doesn't fit, '' if all does."
     lacking, beyond = [k for k in model_state if k not in saved], sorted(k for k in saved if k not in model_state)
@@ -198,6 +203,7 @@ def _from_onnx(path, xb) -> list:
 
 def _from_pt2(path, xb) -> list: return tensors_in(call_model(torch.export.load(path).module(), xb))
 
+# %% ../nbs/12b_saving.ipynb #21c0002d
 def export_model(model:nn.Module, # As it is in evaluation mode
                  xb,              # A batch of inputs, two items or more, as the model takes them
                  path,            # A name that ends in `.pt2` or `.onnx`

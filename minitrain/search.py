@@ -59,6 +59,7 @@ class Search:
             lines.append(f'{len(values):4d} run{"s"[:len(values) > 1]:1s}  {shown:18s}' + ', '.join(f'{k}={v!r}' for k, v in setting.items()))
         return '\n'.join([*lines, f'on new seeds: {self.comparison or self.why}'])
 
+# %% ../nbs/08b_search.ipynb #21c00021
 def search(recipe:Callable,     # `recipe(seed, **setting)` → a number; what it draws comes from the seed
            settings:list,       # Dicts, as of `grid`; the first is what the best is compared with
            budget:int|None=None,# Runs of the search, 8 a setting where None; the comparison's come on top

@@ -47,6 +47,7 @@ class Count(NamedTuple):
 def _binomial_tails(n): # the chance of k or more of n on the larger side, for each k
     return torch.from_numpy(scipy_stats().binom.sf(np.arange(n + 1) - 1, n, _SHARE))
 
+# %% ../../nbs/00a_counting.ipynb #21c00002
 def count_theory(draws:Tensor,   # (...,n), n a multiple of 64, or from 32 to 63
                  expected:float, # Their mean, by theory
                 ) -> list: # `Count`s; p is 0 where a draw is not finite
@@ -92,6 +93,7 @@ def sum_up(draws:Tensor # (n,)
     return dict(n=len(x), mean=mean, sd=sd, skew=round(skew, 3), not_finite=len(x) - len(finite),
                 quantiles={f'{q:g}': _number(ranked[int(q*(len(x) - 1))].item()) for q in QUANTILES})
 
+# %% ../../nbs/00a_counting.ipynb #21c00003
 @lru_cache
 def _urn(rank, n, m):
     """The chance that k or more of m fresh draws lie above the `rank`-th largest of n recorded ones, for each k.
@@ -109,6 +111,7 @@ def pairs_tail(lost:Tensor, # Number lost of m fresh pairs
     k = np.asarray(lost)
     return torch.as_tensor(scipy_stats().hypergeom.sf(k - 1, n + m, lost_before + k, m))
 
+# %% ../../nbs/00a_counting.ipynb #21c00004
 def count_recorded(draws:Tensor,  # (...,m), fresh
                    recorded:dict, # `sum_up` of n earlier ones
                   ) -> list:      # `Count`s
@@ -167,6 +170,7 @@ def percentile(draws:Tensor, # (n,)
     x, figure = (draws.double()*scale).round(), round(figure*scale)
     return float(scipy_stats().percentileofscore(x.flatten().nan_to_num(nan=math.inf), figure, kind='mean'))   # ties: half
 
+# %% ../../nbs/00a_counting.ipynb #21c00005
 def verdict(draws:Tensor,        # (n,), recorded
             lesson:float|None=None,   # Its figure
             within:tuple|None=None,   # Range in which the sentence puts a draw
@@ -231,6 +235,7 @@ def _recorded_shift(row, miss):
         if under: down.append(_quantile(row, under) - line)
     return max(min(up), min(down)) if up and down else None
 
+# %% ../../nbs/00a_counting.ipynb #21c00006
 def _far_shift(row, miss): # a draw on the far side of the median must be carried over it, and out
     low, mid, high = (_quantile(row, q) for q in (.05, .5, .95))
     start = (_BEYOND/2*_HEAVIER*_ESTIMATED/miss**(1/row['fresh']))**(1/3)

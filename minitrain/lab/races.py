@@ -40,6 +40,7 @@ def _images(rows, crop, pool): # (n,784) → (n,1,h,w)
     if crop: x = x[..., crop:-crop, crop:-crop]
     return F.avg_pool2d(x, pool) if pool > 1 else x
 
+# %% ../../nbs/08a_races.ipynb #21c00020
 def race(tensors:tuple,    # x_train, y_train, x_valid, y_valid, as from `get_data`, on any device
          bs:int, epochs:int, lr:float, warm:float, # As in `RECIPES`
          momentum:float,   # Nesterov's
